@@ -1,0 +1,126 @@
+package store
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Collection names records that are listed together: one hash in Redis, one bucket in bbolt.
+type Collection string
+
+// Key names one record. Only the functions of this file make one.
+type Key struct {
+	// Collection is what the record is listed in; empty for a record that stands alone.
+	Collection Collection
+	// ID is unique within the collection, or among all records that stand alone.
+	ID string
+}
+
+// String spells the key as docs/state.md does.
+func (k Key) String() string {
+	if k.Collection == "" {
+		return k.ID
+	}
+	return string(k.Collection) + " " + k.ID
+}
+
+// CounterKey names one counter. Only the functions of this file make one.
+type CounterKey string
+
+// Prefix stands before every key in a shared Redis.
+const Prefix = "gatehouse:"
+
+// FeedKey is where an engine keeps the feed.
+const FeedKey = "feed"
+
+// Shards is the number of collections over which a large kind of record is split.
+const Shards = 64
+
+// Kind describes one kind of key, for docs/state.md.
+type Kind struct {
+	Pattern  string // the key, with <placeholders>
+	Type     string // record, collection, counter or feed
+	Lifetime string // after which it may be gone, or "kept"
+	Owner    string // the package that reads and writes it
+	Holds    string
+}
+
+// Kinds is every kind of key that Gatehouse writes; docs/state.md is made from it.
+var Kinds = []Kind{
+	{"keyring", "record", "kept", "secrets", "the key-encryption keys, sealed by the root key"},
+	{"material <name>", "collection", "kept", "secrets", "keys of this store, each created once: signing, handle, device, names, pepper"},
+	{"users <user id>", "collection", "kept", "auth/user", "accounts with everything enrolled"},
+	{"name/<HMAC of the canonical name>", "record", "kept", "auth/user", "the user id that has the name"},
+	{"password-cost", "record", "kept", "auth/user", "the highest bcrypt cost of any stored hash"},
+	{"history/<user id>", "record", "180 days after the last complete login", "auth/device", "known devices and networks of an account"},
+	{"lockout/<shard> <HMAC of the canonical name>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "password attempts and the lock of one account and client class"},
+	{"codes/<shard> <user id>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "wrong codes of one account and client class"},
+	{"pending/<SHA-256 of the challenge>", "record", "5 minutes", "auth", "a login between its first and last step"},
+	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
+	{"bucket/<address or prefix>", "counter", "until the bucket is full again", "ratelimit", "token bucket of a client address (GCRA, microseconds)"},
+	{"totp/<enrolment id>", "counter", "kept until the enrolment ends", "auth/totp", "last used time step"},
+	{FeedKey, "feed", "15 minutes", "session", "revocations, to every gateway"},
+}
+
+// KeyringKey is the keyring, the one record that the keyring itself does not seal.
+func KeyringKey() Key { return Key{ID: "keyring"} }
+
+// MaterialKey is one key of this store: signing, handle, device, names, pepper.
+func MaterialKey(name string) Key { return Key{Collection: "material", ID: name} }
+
+// Users is the collection of all accounts.
+const Users Collection = "users"
+
+// UserKey is an account.
+func UserKey(userID string) Key { return Key{Collection: Users, ID: userID} }
+
+// NameKey is what leads from a canonical name, given as its HMAC, to an account.
+func NameKey(nameTag string) Key { return Key{ID: "name/" + nameTag} }
+
+// PasswordCostKey is the highest bcrypt cost among the stored hashes.
+func PasswordCostKey() Key { return Key{ID: "password-cost"} }
+
+// HistoryKey is the known devices and networks of an account.
+func HistoryKey(userID string) Key { return Key{ID: "history/" + userID} }
+
+// LockoutKey is a password window. nameTag is the hexadecimal HMAC of the canonical name, class the client class.
+func LockoutKey(nameTag, class string) Key {
+	return Key{Collection: LockoutShard(shard(nameTag)), ID: nameTag + "." + class}
+}
+
+// LockoutShard is one of the Shards collections of password windows.
+func LockoutShard(n int) Collection { return Collection(fmt.Sprintf("lockout/%02d", n)) }
+
+// CodesKey is a wrong-code window of an account and client class.
+func CodesKey(userID, class string) Key {
+	return Key{Collection: CodesShard(shard(userID)), ID: userID + "." + class}
+}
+
+// CodesShard is one of the Shards collections of wrong-code windows.
+func CodesShard(n int) Collection { return Collection(fmt.Sprintf("codes/%02d", n)) }
+
+// PendingKey is a pending login, by the hexadecimal SHA-256 of its challenge.
+func PendingKey(challengeHash string) Key { return Key{ID: "pending/" + challengeHash} }
+
+// Sessions is the collection of a user's sessions.
+func Sessions(userID string) Collection { return Collection("sessions/" + userID) }
+
+// SessionKey is one session.
+func SessionKey(userID, sessionID string) Key {
+	return Key{Collection: Sessions(userID), ID: sessionID}
+}
+
+// BucketKey is the token bucket of an address prefix: /32, /64 or /48.
+func BucketKey(prefix netip.Prefix) CounterKey { return CounterKey("bucket/" + prefix.String()) }
+
+// TOTPKey is the last used time step of an enrolment.
+func TOTPKey(enrolmentID string) CounterKey { return CounterKey("totp/" + enrolmentID) }
+
+// shard spreads ids over the shards. Ids are random or an HMAC, so any stable function of all their bytes does.
+func shard(id string) int {
+	sum := uint32(2166136261) // FNV-1a
+	for i := range len(id) {
+		sum = (sum ^ uint32(id[i])) * 16777619
+	}
+	return int(sum % Shards)
+}
