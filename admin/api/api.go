@@ -1,0 +1,156 @@
+// Package api holds the wire types of the administration API: what its handlers answer and its client reads.
+//
+// Every type is JSON with lower-case member names; times are RFC 3339 in UTC, and a member that is absent is not set. No
+// type that is answered holds a password, a hash or a key; the one secret is that of a new [Enrolment], which is answered
+// once. The routes are described in admin/httpapi/openapi.yaml.
+package api
+
+import "time"
+
+// Limits of requests.
+const (
+	// MaxPage is the most entries of one page, and the default.
+	MaxPage = 1000
+	// MaxBody is the most bytes of a request's body.
+	MaxBody = 16 << 10
+	// MaxImportBody is the most bytes of the body of an import.
+	MaxImportBody = 1 << 20
+	// MaxReason is the most bytes of a reason.
+	MaxReason = 500
+	// DefaultTail is how many records of the audit log are answered when none are asked for by number.
+	DefaultTail = 20
+)
+
+// Page is one page of a list, in a fixed order.
+type Page[T any] struct {
+	Items []T `json:"items"`
+	// Next, given as after, continues the list; empty on the last page.
+	Next string `json:"next,omitempty"`
+}
+
+// User is an account.
+type User struct {
+	ID                string    `json:"id"`
+	Name              string    `json:"name"` // canonical
+	DisplayName       string    `json:"display_name,omitempty"`
+	Email             string    `json:"email,omitempty"`
+	Groups            []string  `json:"groups"`
+	Disabled          bool      `json:"disabled"`
+	HasPassword       bool      `json:"has_password"`
+	TOTPEnrolledAt    time.Time `json:"totp_enrolled_at,omitzero"`
+	CreatedAt         time.Time `json:"created_at"`
+	EnrolUntil        time.Time `json:"enrol_until,omitzero"` // until then a password alone enrols a second factor
+	FirstLoginAt      time.Time `json:"first_login_at,omitzero"`
+	PasswordChangedAt time.Time `json:"password_changed_at,omitzero"`
+}
+
+// NewUser asks for an account.
+type NewUser struct {
+	Name        string   `json:"name"`
+	DisplayName string   `json:"display_name,omitempty"`
+	Email       string   `json:"email,omitempty"`
+	Groups      []string `json:"groups,omitempty"`
+	Password    string   `json:"password"`
+	Reason      string   `json:"reason,omitempty"`
+}
+
+// Change is the body of a request that says all it wants in its method and path.
+type Change struct {
+	// User may repeat the name in the path; another name is refused.
+	User string `json:"user,omitempty"`
+	// Reason goes into the audit log. Resetting a lockout requires one.
+	Reason string `json:"reason,omitempty"`
+}
+
+// NewPassword sets a password.
+type NewPassword struct {
+	User     string `json:"user,omitempty"`
+	Password string `json:"password"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+// NewGroups replaces the groups of an account.
+type NewGroups struct {
+	User   string   `json:"user,omitempty"`
+	Groups []string `json:"groups"`
+	Reason string   `json:"reason,omitempty"`
+}
+
+// The formats of an import.
+const (
+	FormatHtpasswd = "htpasswd"
+	FormatAuthelia = "authelia"
+)
+
+// Import brings the accounts of another program.
+type Import struct {
+	Format  string `json:"format"`  // FormatHtpasswd or FormatAuthelia
+	Content string `json:"content"` // the file
+	// SkipRejected imports what can be imported; without it one entry that cannot be refuses the whole import.
+	SkipRejected bool   `json:"skip_rejected,omitempty"`
+	Reason       string `json:"reason,omitempty"`
+}
+
+// Imported says what an import did.
+type Imported struct {
+	Names    []string   `json:"names"`
+	Rejected []Rejected `json:"rejected"`
+}
+
+// Rejected is an entry of an import that makes no account.
+type Rejected struct {
+	Name string `json:"name,omitempty"`
+	Line int    `json:"line,omitempty"`
+	Why  string `json:"why"`
+}
+
+// Enrolment is a new second factor. It is answered once and cannot be asked for again.
+type Enrolment struct {
+	User   string `json:"user"`
+	URL    string `json:"url"`    // otpauth://, for the authenticator app
+	Secret string `json:"secret"` // base32, to be typed
+}
+
+// The windows of a Lockout.
+const (
+	WindowPassword = "password"
+	WindowCode     = "code"
+)
+
+// Stranger is the client class of everybody without a known device.
+const Stranger = "stranger"
+
+// Lockout is the state of one window: the recent failures of one account and client class.
+type Lockout struct {
+	// User is the name of the account. Of a name without an account only Tag is kept.
+	User   string `json:"user,omitempty"`
+	Tag    string `json:"tag,omitempty"`
+	Window string `json:"window"` // WindowPassword or WindowCode
+	Client string `json:"client"` // Stranger, or the id of a known device
+	// Failures counts those of the window's length, attempts that are being verified included.
+	Failures int `json:"failures"`
+	// LockedUntil is set while the window is locked.
+	LockedUntil time.Time `json:"locked_until,omitzero"`
+	// Run counts failures in a row; too many close the account to strangers until it is reset.
+	Run    int  `json:"run,omitempty"`
+	Closed bool `json:"closed,omitempty"`
+}
+
+// Session is a live session.
+type Session struct {
+	ID        string    `json:"id"` // public: names the session and is no credential
+	User      string    `json:"user"`
+	Methods   []string  `json:"methods"` // RFC 8176
+	Host      string    `json:"host,omitempty"`
+	Address   string    `json:"address,omitempty"`
+	UserAgent string    `json:"user_agent,omitempty"`
+	AuthTime  time.Time `json:"auth_time"`
+	CreatedAt time.Time `json:"created_at"`
+	SeenAt    time.Time `json:"seen_at,omitzero"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// Revoked says how many sessions were ended.
+type Revoked struct {
+	Sessions int `json:"sessions"`
+}
