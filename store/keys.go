@@ -57,6 +57,8 @@ var Kinds = []Kind{
 	{"codes/<shard> <user id>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "wrong codes of one account and client class"},
 	{"pending/<SHA-256 of the challenge>", "record", "5 minutes", "auth", "a login between its first and last step"},
 	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
+	{"session-of/<public id>", "record", "the session's absolute limit", "session", "the user id and session id behind a public id"},
+	{"sessions-ended/<user id>", "record", "the absolute limit of a session", "session", "the instant before which a login of the user starts no session"},
 	{"bucket/<address or prefix>", "counter", "until the bucket is full again", "ratelimit", "token bucket of a client address (GCRA, microseconds)"},
 	{"totp/<enrolment id>", "counter", "kept until the enrolment ends", "auth/totp", "last used time step"},
 	{FeedKey, "feed", "15 minutes", "session", "revocations, to every gateway"},
@@ -65,8 +67,11 @@ var Kinds = []Kind{
 // KeyringKey is the keyring, the one record that the keyring itself does not seal.
 func KeyringKey() Key { return Key{ID: "keyring"} }
 
+// Material is the collection of this store's keys.
+const Material Collection = "material"
+
 // MaterialKey is one key of this store: signing, handle, device, names, pepper.
-func MaterialKey(name string) Key { return Key{Collection: "material", ID: name} }
+func MaterialKey(name string) Key { return Key{Collection: Material, ID: name} }
 
 // Users is the collection of all accounts.
 const Users Collection = "users"
@@ -109,6 +114,12 @@ func Sessions(userID string) Collection { return Collection("sessions/" + userID
 func SessionKey(userID, sessionID string) Key {
 	return Key{Collection: Sessions(userID), ID: sessionID}
 }
+
+// SessionOfKey leads from a session's public id to its user id and session id.
+func SessionOfKey(publicID string) Key { return Key{ID: "session-of/" + publicID} }
+
+// SessionsEndedKey is the instant at which all sessions of a user were ended.
+func SessionsEndedKey(userID string) Key { return Key{ID: "sessions-ended/" + userID} }
 
 // BucketKey is the token bucket of an address prefix: /32, /64 or /48.
 func BucketKey(prefix netip.Prefix) CounterKey { return CounterKey("bucket/" + prefix.String()) }
