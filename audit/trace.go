@@ -60,6 +60,7 @@ const (
 	ReasonNone Reason = ""
 
 	// Step 1.
+	ReasonMalformed        Reason = "malformed" // the body was refused before anything was looked up
 	ReasonUnknownUser      Reason = "unknown-user"
 	ReasonAccountDisabled  Reason = "account-disabled"
 	ReasonWrongPassword    Reason = "wrong-password"
