@@ -1,0 +1,186 @@
+package configs
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxSocketPath is the longest path of a Unix socket on Linux: sun_path has 108 bytes, one of them the NUL (unix(7)).
+const maxSocketPath = 107
+
+// checker holds settings against one another, which the limits of each alone cannot.
+type checker struct {
+	cfg      Config
+	origins  map[string]Place
+	broken   map[string]bool // settings that have a problem of their own
+	problems []Problem
+}
+
+// check returns what is wrong between the settings. What known problems are about is left out of all comparisons.
+func check(cfg Config, origins map[string]Place, known []Problem) []Problem {
+	c := &checker{cfg: cfg, origins: origins, broken: map[string]bool{}}
+	for _, p := range known {
+		c.broken[p.Setting] = true
+	}
+	for _, one := range []struct {
+		run   func()
+		reads []string
+	}{
+		{c.listen, []string{"listen"}},
+		{c.externalURL, []string{"external_url", "listen"}},
+		{c.upstream, []string{"upstream", "external_url", "listen", "admin_listen"}},
+		{c.rootKey, []string{"root_key", "root_key_file", "store"}},
+		{c.admin, []string{"admin_listen", "admin_token_file", "listen", "data"}},
+		{c.idle, []string{"session.idle", "session.absolute"}},
+		{c.accessToken, []string{"session.access_token", "session.idle"}},
+	} {
+		if !slices.ContainsFunc(one.reads, func(path string) bool { return c.broken[path] }) {
+			one.run()
+		}
+	}
+	return c.problems
+}
+
+func (c *checker) problem(path, format string, args ...any) {
+	c.broken[path] = true
+	c.problems = append(c.problems, Problem{Place: c.origins[path], Setting: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// splitAddress takes host:port apart, with a port in digits: names of services differ between machines.
+func splitAddress(addr string) (host, port string, ok bool) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", "", false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return host, port, err == nil
+}
+
+func (c *checker) listen() {
+	if _, _, ok := splitAddress(c.cfg.Listen); !ok {
+		c.problem("listen", "must be host:port, as in 127.0.0.1:8080 or :8080, not %q", c.cfg.Listen)
+	}
+}
+
+func (c *checker) externalURL() {
+	url := c.cfg.ExternalURL
+	switch {
+	case url.IsZero():
+		if _, port, _ := splitAddress(c.cfg.Listen); port == "0" {
+			c.problem("external_url", "must be given, because listen has no fixed port to derive it from")
+		}
+	case url.Scheme != "https" && !url.Local():
+		c.problem("external_url", "must be https: browsers keep sign-in cookies for http only on localhost, and everybody on the way could read the passwords")
+	}
+}
+
+// upstream refuses an upstream that is the gateway itself: each request would come back until the descriptors run out.
+func (c *checker) upstream() {
+	up := c.cfg.Upstream
+	switch {
+	case up.IsZero():
+	case up == c.cfg.ExternalURL:
+		c.problem("upstream", "is external_url, the address of the gateway itself; give the app's own address")
+	case reaches(up, c.cfg.Listen):
+		c.problem("upstream", "is listen, the gateway's own listener; give the app's own address")
+	case reaches(up, c.cfg.AdminListen):
+		c.problem("upstream", "is admin_listen, the gateway's own administration; give the app's own address")
+	}
+}
+
+// reaches reports whether a connection to the origin ends at the listener at addr, as far as that can be seen without asking
+// for names or interfaces.
+func reaches(o Origin, addr string) bool {
+	host, port, ok := splitAddress(addr)
+	if !ok || port == "0" {
+		return false
+	}
+	dialHost, dialPort, _ := net.SplitHostPort(o.Address())
+	if dialPort != port {
+		return false
+	}
+	local := o.Local() || unspecified(dialHost)
+	return strings.EqualFold(host, dialHost) || local && (host == "localhost" || loopbackAddress(host) || unspecified(host))
+}
+
+// unspecified reports whether a listener's host means every address of the machine.
+func unspecified(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.Unmap().IsUnspecified()
+}
+
+func (c *checker) rootKey() {
+	_, byValue := c.origins["root_key"]
+	_, byFile := c.origins["root_key_file"]
+	switch {
+	case byValue && byFile:
+		c.problem("root_key", "and %s are both set; keep one", c.origins["root_key_file"])
+	case byValue && c.cfg.RootKey.IsZero():
+		c.problem("root_key", "is empty")
+	case c.cfg.Store.Shared() && c.cfg.RootKey.IsZero() && c.cfg.RootKeyFile == "":
+		c.problem("store", "is shared, so all its gateways need the same root key: give root_key_file or %sROOT_KEY, made once with: openssl rand -base64 32", Prefix)
+	}
+}
+
+func (c *checker) admin() {
+	addr := c.cfg.AdminListen
+	if path, isSocket := strings.CutPrefix(addr, UnixPrefix); isSocket {
+		switch {
+		case path == "":
+			c.problem("admin_listen", "has no path after %s", UnixPrefix)
+		case len(path) > maxSocketPath:
+			c.problem("admin_listen", "has a path of %d bytes, and a Unix socket takes %d at most; give a shorter one, or a shorter data folder", len(path), maxSocketPath)
+		}
+		return
+	}
+	host, port, ok := splitAddress(addr)
+	switch {
+	case !ok:
+		c.problem("admin_listen", "must be unix:PATH or host:port, not %q", addr)
+	case host != "localhost" && !loopbackAddress(host):
+		c.problem("admin_listen", "is not a loopback address; beyond this machine administration needs TLS, which this version cannot serve: use the Unix socket, or loopback with a tunnel")
+	case c.cfg.AdminTokenFile == "":
+		c.problem("admin_listen", "is a TCP address, which every process of this machine can reach, so it needs admin_token_file")
+	case sameListener(addr, c.cfg.Listen) && port != "0":
+		c.problem("admin_listen", "must not be the public listener")
+	}
+}
+
+// sameListener reports whether two listeners would ask for one port of one address.
+func sameListener(a, b string) bool {
+	hostA, portA, okA := splitAddress(a)
+	hostB, portB, okB := splitAddress(b)
+	return okA && okB && portA == portB && (hostA == hostB || unspecified(hostA) || unspecified(hostB))
+}
+
+func (c *checker) idle() {
+	if s := c.cfg.Session; s.Idle > s.Absolute {
+		c.problem("session.idle", "is %s, longer than session.absolute, which is %s", formatDuration(s.Idle), formatDuration(s.Absolute))
+	}
+}
+
+func (c *checker) accessToken() {
+	if s := c.cfg.Session; s.AccessToken > s.Idle {
+		c.problem("session.access_token", "is %s, longer than session.idle, which is %s", formatDuration(s.AccessToken), formatDuration(s.Idle))
+	}
+}
+
+// singleFactorLength is the least length of a password that stands alone (NIST SP 800-63B-4, section 3.1.1.2).
+const singleFactorLength = 15
+
+// warnings says what is allowed but should be meant.
+func warnings(cfg Config) []string {
+	var list []string
+	host, _, _ := splitAddress(cfg.Listen)
+	if cfg.ExternalURL.Scheme == "http" && host != "localhost" && !loopbackAddress(host) {
+		list = append(list, fmt.Sprintf("listen %s can be reached from other machines, and external_url %s is not https", cfg.Listen, cfg.ExternalURL))
+	}
+	if cfg.Login.SecondFactor == Optional && cfg.Login.PasswordMinLength < singleFactorLength {
+		list = append(list, fmt.Sprintf("login.second_factor is optional; where a password stands alone, NIST SP 800-63B-4 asks for login.password_min_length %d", singleFactorLength))
+	}
+	return list
+}

@@ -1,0 +1,225 @@
+// Package configs loads, checks and describes the configuration of Gatehouse.
+//
+// A setting comes from the first of these that names it: a flag, the environment, the file, the default. Nothing is guessed
+// and nothing is ignored: an unknown key, a second value for the same key, a value of the wrong type or out of range, and
+// settings that contradict one another are errors, and [Load] reports all of them at once, each with the place it stands at.
+// What Load returns without an error is complete and usable; it never returns half a configuration. Secrets are never printed:
+// not in errors, not by the types that hold them, not by [Loaded.Settings].
+//
+// The types below are the reference. Their doc comments are what `gatehouse config template` and `gatehouse config schema`
+// print, and the field tags are what Load enforces.
+package configs
+
+import (
+	"net/netip"
+	"path/filepath"
+	"time"
+)
+
+// Config is everything that an operator can set. Fields are named in the file, and nested, as their config tags say.
+//
+// The further tags: flag marks a setting that is also a flag of `gatehouse serve`, and is its help; min and max bound a number, a
+// duration or the length of a text; oneof lists the only words allowed; only:"environment" keeps a secret out of files and of
+// the process list.
+type Config struct {
+	// Listen is the address of the public listener, as host:port. Without a host it is every address of the machine; port 0
+	// takes a free one.
+	Listen string `config:"listen" min:"1" flag:"address of the public listener"`
+
+	// ExternalURL is the login host as browsers see it: scheme, host and port, no path. Cookies, links and tokens are made
+	// from it and never from a request. It must be https, unless the host is loopback or ends in .localhost. Empty means
+	// http://localhost and the port of listen.
+	ExternalURL Origin `config:"external_url" flag:"the login host as browsers see it"`
+
+	// Upstream is the app to protect, as in http://127.0.0.1:9090. It has no path of its own, because paths reach the app
+	// exactly as they were sent. Empty means the built-in sample app.
+	Upstream Origin `config:"upstream" flag:"the app to protect (default: the built-in sample app)"`
+
+	// Data is the folder of this gateway: the embedded store, keys, the audit log and the administration socket. It is made
+	// with mode 0700 and belongs to one running gateway.
+	Data string `config:"data" min:"1" flag:"folder of the store file, keys, audit log and admin socket"`
+
+	// Store says where state lives: bolt, a file in the data folder, for one gateway; redis://[user:password@]host:port/db, or
+	// rediss:// for TLS, for several gateways that share it. A URL with a password belongs into GATEHOUSE_STORE_FILE.
+	Store StoreURL `config:"store" flag:"bolt, redis:// or rediss://"`
+
+	// RootKey is the key under which all stored secrets are sealed: 32 random bytes in base64. It is given in the environment
+	// only; root_key_file is the better place.
+	RootKey Secret `config:"root_key" only:"environment"`
+
+	// RootKeyFile holds the root key, readable by its owner alone. A shared store needs one that all its gateways have;
+	// with bolt, empty means root.key in the data folder, created at the first start. Without this key the store cannot be
+	// read: keep a copy of it, apart from copies of the store.
+	RootKeyFile string `config:"root_key_file" flag:"file with 32 random bytes in base64 (default: DATA/root.key with bolt)"`
+
+	// AdminListen is where the administration API answers: unix:PATH or host:port. Empty means unix:admin.sock in the data
+	// folder, which the file system guards. A TCP address needs admin_token_file and must be loopback.
+	AdminListen string `config:"admin_listen" flag:"administration API, unix:PATH or loopback host:port (default: unix:DATA/admin.sock)"`
+
+	// AdminTokenFile holds the token that callers of a TCP admin_listen present, readable by its owner alone.
+	AdminTokenFile string `config:"admin_token_file" flag:"file with the token for a TCP --admin-listen"`
+
+	// TrustedProxies lists the networks whose X-Forwarded headers are believed, as in [10.0.0.7, 192.168.1.0/24]. Empty means
+	// nobody's. Whoever is listed decides which address an attempt is counted for, so list proxies, never clients.
+	TrustedProxies []netip.Prefix `config:"trusted_proxies"`
+
+	// Login is the way in.
+	Login Login `config:"login"`
+
+	// Session is how long somebody stays signed in.
+	Session Session `config:"session"`
+
+	// Proxy is the way to the app.
+	Proxy Proxy `config:"proxy"`
+
+	// Log is the program's own log, on standard error. It is not the audit log, which is always written and has no settings.
+	Log Log `config:"log"`
+}
+
+// SecondFactor says of whom a second factor is asked.
+type SecondFactor string
+
+// The values of SecondFactor.
+const (
+	Required SecondFactor = "required" // of everybody
+	Optional SecondFactor = "optional" // of those who have one; of others, an unknown device or network is refused
+)
+
+// Login holds the settings of the login.
+type Login struct {
+	// SecondFactor is required (everybody needs one) or optional (asked of those who have enrolled one). Even where it is
+	// optional, an unknown device or network does not get in by password alone.
+	SecondFactor SecondFactor `config:"second_factor" oneof:"required optional"`
+
+	// EnrolmentPeriod is how long after its creation or import an account may enrol its second factor by password alone.
+	EnrolmentPeriod time.Duration `config:"enrolment_period" min:"1h" max:"90d"`
+
+	// BcryptCost is the cost of new password hashes. Each step doubles the time of a login; 12 is about a quarter of a second.
+	BcryptCost int `config:"bcrypt_cost" min:"10" max:"15"`
+
+	// PasswordMinLength is the least number of characters of a new password. Lengths up to 256 are always allowed.
+	PasswordMinLength int `config:"password_min_length" min:"8" max:"64"`
+
+	// RateLimit is what one client address may try.
+	RateLimit RateLimit `config:"rate_limit"`
+
+	// Lockout is what an account takes in wrong passwords, from strangers together and from each known device.
+	Lockout Lockout `config:"lockout"`
+
+	// Codes is what an account takes in wrong codes, from strangers together and from each known device.
+	Codes Codes `config:"codes"`
+}
+
+// RateLimit holds the settings of the token bucket of a client address: an IPv4 address or an IPv6 /64.
+type RateLimit struct {
+	// Burst is how many attempts may follow one another at once. An IPv6 /48 has four times as many.
+	Burst int `config:"burst" min:"1" max:"1000"`
+
+	// Interval is the time after which one more attempt is allowed.
+	Interval time.Duration `config:"interval" min:"100ms" max:"1h"`
+}
+
+// Lockout holds the settings of the password windows.
+type Lockout struct {
+	// Limit is the failure that locks: the fifth, by default.
+	Limit int `config:"limit" min:"2" max:"20"`
+
+	// Within is the time in which the failures are counted.
+	Within time.Duration `config:"within" min:"1m" max:"24h"`
+
+	// Duration is how long the lock lasts, from the failure that set it.
+	Duration time.Duration `config:"duration" min:"1m" max:"24h"`
+}
+
+// Codes holds the settings of the wrong-code windows. A window that is used up stays so until its entries have aged out.
+type Codes struct {
+	// Limit is how many wrong codes are allowed within the window, over all logins of the account.
+	Limit int `config:"limit" min:"2" max:"20"`
+
+	// Within is the time in which wrong codes are counted.
+	Within time.Duration `config:"within" min:"1m" max:"24h"`
+}
+
+// Session holds the limits of sessions.
+type Session struct {
+	// Idle is the time without a request after which somebody has to sign in again.
+	Idle time.Duration `config:"idle" min:"1m" max:"30d"`
+
+	// Absolute is the time after which somebody has to sign in again in any case. NIST SP 800-63B-4 advises at most 24h with two
+	// factors (section 2.2.3), and never more than 30d.
+	Absolute time.Duration `config:"absolute" min:"5m" max:"30d"`
+
+	// PerUser is how many sessions one user may have; the oldest ends when there is one more.
+	PerUser int `config:"per_user" min:"1" max:"1000"`
+
+	// AccessToken is the life of an access token. It is also the longest time for which a request can still pass while the
+	// store is away, so it cannot be more than 5m.
+	AccessToken time.Duration `config:"access_token" min:"30s" max:"5m"`
+}
+
+// Proxy holds the time limits towards the app. Bodies, streams and upgraded connections have none.
+type Proxy struct {
+	// DialTimeout is the time to connect to the app; after it the answer is 502.
+	DialTimeout time.Duration `config:"dial_timeout" min:"100ms" max:"1m"`
+
+	// ResponseHeaderTimeout is the time until the app's answer begins; after it the answer is 504. Raise it for apps that
+	// hold requests open on purpose.
+	ResponseHeaderTimeout time.Duration `config:"response_header_timeout" min:"1s" max:"1h"`
+
+	// IdleTimeout is how long an unused connection to the app is kept.
+	IdleTimeout time.Duration `config:"idle_timeout" min:"1s" max:"1h"`
+}
+
+// Log holds the settings of the program's own log.
+type Log struct {
+	// Level is the least that is logged: debug, info, warn or error.
+	Level string `config:"level" oneof:"debug info warn error"`
+
+	// Format is text, for people, or json, for machines.
+	Format string `config:"format" oneof:"text json"`
+}
+
+// Default returns the configuration of a gateway that was told nothing.
+func Default() Config {
+	cfg := defaults()
+	cfg.derive()
+	return cfg
+}
+
+// defaults are the defaults that depend on nothing; derive adds the others.
+func defaults() Config {
+	return Config{
+		Listen: "127.0.0.1:8080",
+		Data:   "./gatehouse-data",
+		Store:  Bolt,
+		Login: Login{
+			SecondFactor:      Required,
+			EnrolmentPeriod:   14 * 24 * time.Hour,
+			BcryptCost:        12,
+			PasswordMinLength: 12,
+			RateLimit:         RateLimit{Burst: 10, Interval: 6 * time.Second},
+			Lockout:           Lockout{Limit: 5, Within: 15 * time.Minute, Duration: 15 * time.Minute},
+			Codes:             Codes{Limit: 5, Within: 15 * time.Minute},
+		},
+		Session: Session{Idle: time.Hour, Absolute: 24 * time.Hour, PerUser: 100, AccessToken: 5 * time.Minute},
+		Proxy: Proxy{
+			DialTimeout:           5 * time.Second,
+			ResponseHeaderTimeout: time.Minute,
+			IdleTimeout:           90 * time.Second,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// derive fills in the settings whose default follows from another setting.
+func (c *Config) derive() {
+	if c.ExternalURL.IsZero() {
+		c.ExternalURL = localOrigin(c.Listen)
+	}
+	if c.RootKeyFile == "" && c.RootKey.IsZero() && !c.Store.Shared() {
+		c.RootKeyFile = filepath.Join(c.Data, "root.key")
+	}
+	if c.AdminListen == "" {
+		c.AdminListen = UnixPrefix + filepath.Join(c.Data, "admin.sock")
+	}
+}

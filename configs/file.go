@@ -1,0 +1,190 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxFile is how long a configuration file, or a file that holds one value, may be.
+const maxFile = 1 << 20
+
+// readLimited reads a file of at most maxFile bytes.
+func readLimited(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = errors.New("is longer than 1 MiB")
+	}
+	return data, err
+}
+
+// fileReader walks the syntax tree of a configuration file. It decodes from the tree and not with the library's decoder,
+// because that stops at the first error and takes the last of two equal keys.
+type fileReader struct {
+	name     string
+	table    table
+	layer    *layer
+	problems *[]Problem
+}
+
+// read takes all settings out of a file. What is wrong becomes a problem; the rest is read on.
+func (r *fileReader) read(data []byte) {
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		r.syntax(err)
+		return
+	}
+	for i, doc := range file.Docs {
+		switch body := doc.Body.(type) {
+		case nil: // nothing but comments
+		case *ast.MappingNode:
+			if i > 0 {
+				r.problem(body, "", "begins a second document; a configuration is one")
+				continue
+			}
+			r.mapping(body, "")
+		case *ast.NullNode:
+		default:
+			r.problem(body, "", "must be settings, one to a line, as in listen: 127.0.0.1:8080")
+		}
+	}
+}
+
+func (r *fileReader) syntax(err error) {
+	var located yaml.Error
+	if errors.As(err, &located) && located.GetToken() != nil {
+		*r.problems = append(*r.problems, Problem{Place: r.place(located.GetToken()), Message: "is not YAML: " + located.GetMessage()})
+		return
+	}
+	*r.problems = append(*r.problems, Problem{Place: Place{Layer: FromFile, Name: r.name}, Message: "is not YAML: " + err.Error()})
+}
+
+// mapping reads the settings of one group; prefix is empty or ends in a dot.
+func (r *fileReader) mapping(node *ast.MappingNode, prefix string) {
+	first := map[string]int{} // line of each key
+	for _, entry := range node.Values {
+		key, ok := entry.Key.(*ast.StringNode)
+		if !ok {
+			r.problem(entry.Key, "", "must be the plain name of a setting")
+			continue
+		}
+		path := prefix + key.Value
+		if line, again := first[path]; again {
+			r.problem(key, "", fmt.Sprintf("%q stands here again; it was set on line %d", path, line))
+			continue
+		}
+		first[path] = key.GetToken().Position.Line
+		r.entry(path, key, entry.Value)
+	}
+}
+
+func (r *fileReader) entry(path string, key *ast.StringNode, value ast.Node) {
+	for _, g := range r.table.groups {
+		if g == path {
+			r.group(path, value)
+			return
+		}
+	}
+	s, ok := r.table.find(path)
+	switch {
+	case !ok:
+		r.problem(key, "", fmt.Sprintf("unknown key %q", path)+
+			didYouMean(path, r.table.paths(), func(name string) string { return fmt.Sprintf("%q", name) }))
+	case s.environmentOnly():
+		r.problem(key, path, "must not stand in a file that others may read; give "+s.variable()+", or better root_key_file")
+	default:
+		r.value(s, value)
+	}
+}
+
+// group reads what stands below the name of a group. Nothing at all is allowed: so the template can name every group.
+func (r *fileReader) group(path string, value ast.Node) {
+	switch node := value.(type) {
+	case *ast.MappingNode:
+		r.mapping(node, path+".")
+	case *ast.NullNode:
+	default:
+		r.problem(value, path, "is a group: its settings stand below it, indented")
+	}
+}
+
+func (r *fileReader) value(s setting, node ast.Node) {
+	raw, err := texts(node)
+	if err != nil {
+		r.problem(node, s.path, err.Error())
+		return
+	}
+	r.layer.set(s.path, raw, r.place(node.GetToken()))
+	items, isList := raw.([]string)
+	if !isList || !s.isList() {
+		if _, err := s.decode(raw); err != nil {
+			r.problem(node, s.path, err.Error())
+		}
+		return
+	}
+	for i, item := range items { // each with its own place
+		if _, err := s.decode([]string{item}); err != nil {
+			r.problem(node.(*ast.SequenceNode).Values[i], s.path, err.Error())
+		}
+	}
+}
+
+// texts is the text of a value, or the texts of a list of values.
+func texts(node ast.Node) (any, error) {
+	sequence, ok := node.(*ast.SequenceNode)
+	if !ok {
+		return scalar(node)
+	}
+	items := make([]string, 0, len(sequence.Values))
+	for _, item := range sequence.Values {
+		text, err := scalar(item)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, text)
+	}
+	return items, nil
+}
+
+// scalar is the text of a single value as it stands in the file. Quoting does not change a type: every setting has one type,
+// so that "10" and 10 mean the same and yes is never turned into true.
+func scalar(node ast.Node) (string, error) {
+	switch n := node.(type) {
+	case *ast.StringNode:
+		return n.Value, nil
+	case *ast.LiteralNode:
+		return strings.TrimSuffix(n.Value.Value, "\n"), nil
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return node.GetToken().Value, nil
+	case *ast.NullNode:
+		return "", errors.New(`has no value; leave the line out for the default, or write "" for an empty value`)
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		return "", errors.New("uses an anchor, an alias or a tag, which a configuration does not need")
+	default:
+		return "", errors.New("must be a value, not further settings")
+	}
+}
+
+func (r *fileReader) place(t *token.Token) Place {
+	p := Place{Layer: FromFile, Name: r.name}
+	if t != nil && t.Position != nil {
+		p.Line, p.Column = t.Position.Line, t.Position.Column
+	}
+	return p
+}
+
+func (r *fileReader) problem(node ast.Node, path, message string) {
+	*r.problems = append(*r.problems, Problem{Place: r.place(node.GetToken()), Setting: path, Message: message})
+}

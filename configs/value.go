@@ -1,0 +1,317 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// UnixPrefix stands before the path of a Unix socket in admin_listen.
+const UnixPrefix = "unix:"
+
+// hidden is what stands in the place of a secret.
+const hidden = "[hidden]"
+
+// Origin is a web origin (RFC 6454): scheme, host and port, in the one spelling that browsers send. The zero Origin is none.
+type Origin struct {
+	Scheme string // http or https
+	Host   string // lower case; with a port unless it is the scheme's own; IPv6 in brackets
+}
+
+// localOrigin is the origin under which a browser on this machine reaches the listener at addr; zero if its port is not fixed.
+func localOrigin(addr string) Origin {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "0" {
+		return Origin{}
+	}
+	o := Origin{Scheme: "http", Host: "localhost"}
+	if port != "80" {
+		o.Host += ":" + port
+	}
+	return o
+}
+
+// UnmarshalText reads an origin and brings it into its canonical spelling. Errors do not repeat the text, which may hold a
+// password.
+func (o *Origin) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*o = Origin{}
+		return nil
+	}
+	u, err := url.Parse(string(text))
+	switch {
+	case err != nil:
+		return errors.New("is not a URL; write it as https://host or https://host:port")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("must start with http:// or https://")
+	case u.User != nil:
+		return errors.New("must not hold a user name or password")
+	case u.Hostname() == "":
+		return errors.New("has no host")
+	case strings.ContainsAny(string(text), "?#"):
+		return errors.New("must not have a query or a fragment")
+	case u.Path != "" && u.Path != "/":
+		return errors.New("must not have a path")
+	}
+	host, err := canonicalHost(u.Hostname())
+	if err != nil {
+		return err
+	}
+	port, err := canonicalPort(u.Scheme, u.Port())
+	if err != nil {
+		return err
+	}
+	*o = Origin{Scheme: u.Scheme, Host: host + port}
+	return nil
+}
+
+// hostName is a DNS name of letters, digits, hyphens and, because names inside container networks have them, underscores.
+var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+
+// numericLabel is a last label that makes browsers read the whole name as an IPv4 address (WHATWG URL, "ends in a number").
+var numericLabel = regexp.MustCompile(`^([0-9]+|0x[0-9a-f]*)$`)
+
+// canonicalHost returns the spelling of a host that browsers use, IPv6 in brackets.
+func canonicalHost(host string) (string, error) {
+	host = strings.ToLower(host)
+	if addr, err := netip.ParseAddr(host); err == nil {
+		switch {
+		case addr.Zone() != "":
+			return "", errors.New("must not have an address with a zone")
+		case addr.Is6():
+			return "[" + addr.String() + "]", nil
+		}
+		return addr.String(), nil
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	switch {
+	case strings.HasSuffix(host, "."):
+		return "", errors.New("must not end its host in a dot")
+	case numericLabel.MatchString(last):
+		return "", errors.New("has a host that is neither a name nor a complete IP address")
+	case len(host) > 253 || !hostName.MatchString(host):
+		return "", errors.New("has a host that is no DNS name; write an international name in its xn-- form")
+	}
+	return host, nil
+}
+
+// canonicalPort returns ":port", or nothing for the scheme's own port.
+func canonicalPort(scheme, port string) (string, error) {
+	if port == "" || scheme == "http" && port == "80" || scheme == "https" && port == "443" {
+		return "", nil
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' {
+		return "", errors.New("has a port that is not between 1 and 65535")
+	}
+	return ":" + port, nil
+}
+
+// IsZero reports whether no origin was given.
+func (o Origin) IsZero() bool { return o == Origin{} }
+
+// String is the origin as browsers write it, without a slash at its end; empty for none.
+func (o Origin) String() string {
+	if o.IsZero() {
+		return ""
+	}
+	return o.Scheme + "://" + o.Host
+}
+
+// MarshalText is String.
+func (o Origin) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// URL is the origin as a URL without a path.
+func (o Origin) URL() *url.URL { return &url.URL{Scheme: o.Scheme, Host: o.Host} }
+
+// Address is host:port, as for a dialer, with the scheme's port where none was given.
+func (o Origin) Address() string {
+	u := o.URL()
+	port := u.Port()
+	switch {
+	case port != "":
+	case o.Scheme == "https":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// Local reports whether browsers treat the host as this machine: loopback, localhost, or a name under .localhost.
+func (o Origin) Local() bool {
+	host := o.URL().Hostname()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || loopbackAddress(host)
+}
+
+func loopbackAddress(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// StoreURL says where state lives. It may hold a password, which only Reveal shows.
+type StoreURL string
+
+// Bolt is the embedded store.
+const Bolt StoreURL = "bolt"
+
+// UnmarshalText reads a store. Errors do not repeat the text, which may hold a password.
+func (s *StoreURL) UnmarshalText(text []byte) error {
+	scheme, _, _ := strings.Cut(string(text), ":")
+	switch scheme {
+	case "bolt":
+		if string(text) != "bolt" {
+			return errors.New("is just bolt; the file lies in the data folder")
+		}
+		*s = Bolt
+		return nil
+	case "redis", "rediss":
+	case "redis+sentinel", "redis+cluster":
+		return errors.New("names a Sentinel or a Cluster, which this version cannot use; give a single server")
+	default:
+		return errors.New("must be bolt, redis://host:port/db or rediss://host:port/db")
+	}
+	u, err := url.Parse(string(text))
+	if err != nil || u.Hostname() == "" {
+		return fmt.Errorf("is not a URL of the form %s://[user:password@]host:port/db", scheme)
+	}
+	if db := strings.TrimPrefix(u.Path, "/"); db != "" {
+		if _, err := strconv.ParseUint(db, 10, 16); err != nil {
+			return errors.New("must end in the number of a database, as in /0")
+		}
+	}
+	*s = StoreURL(text)
+	return nil
+}
+
+// Shared reports whether several gateways may use the store.
+func (s StoreURL) Shared() bool { return s != Bolt && s != "" }
+
+// Reveal is the URL with its password. It goes to the client library and nowhere else.
+func (s StoreURL) Reveal() string { return string(s) }
+
+// String is the store without its password.
+func (s StoreURL) String() string {
+	if !s.Shared() {
+		return string(s)
+	}
+	u, err := url.Parse(string(s))
+	if err != nil {
+		return hidden
+	}
+	if _, ok := u.User.Password(); !ok {
+		return u.String()
+	}
+	user := u.User.Username()
+	u.User = nil
+	return strings.Replace(u.String(), "://", "://"+user+":"+hidden+"@", 1)
+}
+
+// GoString is String, so that %#v hides the password too.
+func (s StoreURL) GoString() string { return s.String() }
+
+// MarshalText is String.
+func (s StoreURL) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Secret is a text that only Reveal shows: formatting, logging and marshalling it give a placeholder.
+type Secret struct{ text string }
+
+// UnmarshalText reads a secret, without the white space around it that files and shells leave.
+func (s *Secret) UnmarshalText(text []byte) error {
+	s.text = strings.TrimSpace(string(text))
+	return nil
+}
+
+// IsZero reports whether there is no secret.
+func (s Secret) IsZero() bool { return s.text == "" }
+
+// Reveal is the secret itself.
+func (s Secret) Reveal() string { return s.text }
+
+// String is a placeholder, or nothing for no secret.
+func (s Secret) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return hidden
+}
+
+// GoString is String, so that %#v hides the secret too.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText is String.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// day is 24 hours: settings do not follow the clocks of summer time.
+const day = 24 * time.Hour
+
+// parseDuration reads what time.ParseDuration does, with days (d) in front if wanted: 90s, 1h30m, 14d, 1d12h.
+func parseDuration(text string) (time.Duration, error) {
+	errForm := errors.New("must be a duration with its unit, as in 30s, 15m, 24h or 14d")
+	var days time.Duration
+	rest := text
+	if before, after, ok := strings.Cut(text, "d"); ok {
+		n, err := strconv.ParseUint(before, 10, 16) // 16 bits of days are 179 years and fit a Duration
+		if err != nil {
+			return 0, errForm
+		}
+		days, rest = time.Duration(n)*day, after
+	}
+	if rest == "" && rest != text {
+		return days, nil
+	}
+	d, err := time.ParseDuration(rest)
+	if err != nil || d < 0 || strings.ContainsAny(rest, "+-") || d > math.MaxInt64-days {
+		return 0, errForm
+	}
+	return days + d, nil
+}
+
+// formatDuration writes a duration as parseDuration reads it, without zero units.
+func formatDuration(d time.Duration) string {
+	if d >= 2*day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// The widest networks that may be trusted. 10.0.0.0/8 and fc00::/7 are the widest that anybody owns privately.
+const (
+	minBits4 = 8
+	minBits6 = 7
+)
+
+// parsePrefix reads a network in CIDR form, or a single address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	var none netip.Prefix
+	if addr, err := netip.ParseAddr(text); err == nil {
+		if addr.Zone() != "" || addr.Is4In6() {
+			return none, fmt.Errorf("%q must be a plain IPv4 or IPv6 address", text)
+		}
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return none, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
+	case p.Addr().Is4() && p.Bits() < minBits4, p.Addr().Is6() && p.Bits() < minBits6:
+		return none, fmt.Errorf("%q is as good as everybody: any client could then name the address that its attempts are counted for; list the proxies themselves", text)
+	case p != p.Masked():
+		return none, fmt.Errorf("%q has bits set beyond its length; write %s for the network or %s for the one address",
+			text, p.Masked(), p.Addr())
+	}
+	return p, nil
+}
