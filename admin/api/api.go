@@ -93,7 +93,8 @@ type Import struct {
 
 // Imported says what an import did.
 type Imported struct {
-	Names    []string   `json:"names"`
+	Added    []string   `json:"added"`
+	Existing []string   `json:"existing"` // were there already, and are the same
 	Rejected []Rejected `json:"rejected"`
 }
 
@@ -127,8 +128,9 @@ type Lockout struct {
 	Tag    string `json:"tag,omitempty"`
 	Window string `json:"window"` // WindowPassword or WindowCode
 	Client string `json:"client"` // Stranger, or the id of a known device
-	// Failures counts those of the window's length, attempts that are being verified included.
-	Failures int `json:"failures"`
+	// Failures counts those within the window's length; attempts that are being verified are not among them.
+	Failures int       `json:"failures"`
+	LastAt   time.Time `json:"last_at,omitzero"` // of the last failure
 	// LockedUntil is set while the window is locked.
 	LockedUntil time.Time `json:"locked_until,omitzero"`
 	// Run counts failures in a row; too many close the account to strangers until it is reset.

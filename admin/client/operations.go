@@ -10,10 +10,8 @@ import (
 	"strconv"
 
 	"gatehouse/admin/api"
+	"gatehouse/audit"
 )
-
-// maxRecord is the longest line of the audit log that is read.
-const maxRecord = 1 << 20
 
 // Users lists every account by name.
 func (c *Client) Users(ctx context.Context) ([]api.User, error) {
@@ -144,7 +142,7 @@ func (c *Client) AuditTail(ctx context.Context, tail Tail, each func(line []byte
 		return err
 	}
 	defer response.Body.Close()
-	lines := bufio.NewReaderSize(response.Body, maxRecord)
+	lines := bufio.NewReaderSize(response.Body, audit.MaxLine)
 	for {
 		line, err := lines.ReadSlice('\n')
 		switch {

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gatehouse/admin/client"
+)
+
+// defaultData is the data folder where neither flag nor environment names one.
+const defaultData = "./gatehouse-data"
+
+// maxPassword bounds what is read as a password, in bytes.
+const maxPassword = 4096
+
+// operator holds what the commands share that ask a running gateway: where it is, and how to print what it says.
+type operator struct {
+	machine
+	output
+	data, admin, tokenFile string
+}
+
+// newOperator adds the shared flags to a noun and returns what they set.
+func newOperator(m machine) *operator {
+	return &operator{machine: m, output: output{to: m.out, format: outputTable}}
+}
+
+// addFlags adds the shared flags to a noun.
+func (o *operator) addFlags(noun *cobra.Command) {
+	data, found := o.lookup("GATEHOUSE_DATA")
+	if !found || data == "" {
+		data = defaultData
+	}
+	flags := noun.PersistentFlags()
+	flags.StringVar(&o.data, "data", data, "data `DIR` of the gateway: its socket is in there (GATEHOUSE_DATA)")
+	flags.StringVar(&o.admin, "admin", "", "`URL` of an administration listener, in place of the socket")
+	flags.StringVar(&o.tokenFile, "admin-token-file", "", "`FILE` with the token for --admin")
+	_ = noun.MarkPersistentFlagDirname("data")
+	o.output.addFlag(noun)
+}
+
+// connect returns a client of the gateway that the flags name.
+func (o *operator) connect(command *cobra.Command) (*client.Client, error) {
+	if o.admin == "" {
+		if o.tokenFile != "" {
+			return nil, usagef(command, "--admin-token-file is for --admin URL")
+		}
+		return client.New(client.Options{Socket: o.socket()})
+	}
+	if o.tokenFile == "" {
+		return nil, usagef(command, "--admin needs --admin-token-file")
+	}
+	token, err := os.ReadFile(o.tokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("read administration token: %w", err)
+	}
+	return client.New(client.Options{URL: o.admin, Token: strings.TrimSpace(string(token))})
+}
+
+func (o *operator) socket() string { return filepath.Join(o.data, "admin.sock") }
+
+// asking makes the body of a command that asks the gateway. Its error says what to do where that is known.
+func (o *operator) asking(body func(*cobra.Command, *client.Client, []string) error) func(*cobra.Command, []string) error {
+	return func(command *cobra.Command, args []string) error {
+		c, err := o.connect(command)
+		if err != nil {
+			return err
+		}
+		err = body(command, c, args)
+		switch {
+		case errors.Is(err, client.ErrNotRunning) && o.admin != "":
+			return fmt.Errorf("nothing listens at %s: is the gateway running with --admin-listen?", o.admin)
+		case errors.Is(err, client.ErrNotRunning):
+			return fmt.Errorf("nothing listens on %s: start it with 'gatehouse serve', or give --data", o.socket())
+		case errors.Is(err, os.ErrPermission):
+			return fmt.Errorf("%s may be used by the gateway's own user and by root only: %w", o.socket(), err)
+		}
+		return err
+	}
+}
+
+// confirm asks a person whether to go on. Without a terminal nobody can be asked, and yes must have been given.
+func (o *operator) confirm(command *cobra.Command, yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !o.terminal {
+		return usagef(command, "this cannot be undone: give --yes where there is no terminal to ask on")
+	}
+	fmt.Fprintf(o.errOut, "%s [y/N] ", question)
+	answer, err := readLine(o.in)
+	if err != nil {
+		return err
+	}
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return errors.New("nothing was done")
+	}
+	return nil
+}
+
+// password reads a new password: a line of standard input if asked so, else twice from the terminal without an echo.
+func (o *operator) password(command *cobra.Command, fromStdin bool) (string, error) {
+	if fromStdin {
+		return readPasswordLine(o.in)
+	}
+	if !o.terminal {
+		return "", usagef(command, "there is no terminal to ask for a password: use --password-stdin")
+	}
+	fmt.Fprint(o.errOut, "New password: ")
+	first, err := o.readSecret()
+	fmt.Fprintln(o.errOut)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	fmt.Fprint(o.errOut, "Once more: ")
+	second, err := o.readSecret()
+	fmt.Fprintln(o.errOut)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	if first != second {
+		return "", errors.New("the two passwords differ; nothing was done")
+	}
+	return first, nil
+}
+
+// readPasswordLine reads everything; one line end behind the password is not part of it.
+func readPasswordLine(in io.Reader) (string, error) {
+	text, err := io.ReadAll(io.LimitReader(in, maxPassword+1))
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	password := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	switch {
+	case len(text) > maxPassword:
+		return "", fmt.Errorf("the password on standard input is over %d bytes", maxPassword)
+	case password == "":
+		return "", errors.New("there is no password on standard input")
+	case strings.ContainsAny(password, "\r\n"):
+		return "", errors.New("there is more than one line on standard input")
+	}
+	return password, nil
+}
+
+// readLine reads to the end of a line and not a byte further: what follows belongs to whoever reads next.
+func readLine(in io.Reader) (string, error) {
+	var line strings.Builder
+	for b := make([]byte, 1); line.Len() < maxPassword; {
+		n, err := in.Read(b)
+		if n == 1 && b[0] == '\n' {
+			return line.String(), nil
+		}
+		line.Write(b[:n])
+		if err != nil && (!errors.Is(err, io.EOF) || line.Len() == 0) {
+			return "", err
+		} else if err != nil {
+			return line.String(), nil
+		}
+	}
+	return "", errors.New("the line is too long")
+}
+
+// addReason adds --reason, which goes into the audit log.
+func addReason(command *cobra.Command, reason *string) {
+	command.Flags().StringVar(reason, "reason", "", "why, as `TEXT` for the audit log")
+}
+
+// addYes adds --yes.
+func addYes(command *cobra.Command, yes *bool) {
+	command.Flags().BoolVar(yes, "yes", false, "do not ask")
+}
