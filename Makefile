@@ -1,0 +1,51 @@
+# Everything that is done to this project more than once. `make` alone prints the list.
+
+GO    ?= go
+TOOLS := $(GO) tool -modfile=tools.mod
+
+# Packages whose tests start other programs or a whole gateway; make check leaves them to make test.
+WHOLE := gatehouse/cmd/% gatehouse/gateway gatehouse/internal/gatewaytest gatehouse/store/redisstore gatehouse/store/storetest
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/gatehouse: one static file
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o bin/gatehouse ./cmd/gatehouse
+
+.PHONY: deps
+deps: ## install the programs that the tests start (apt; root or sudo)
+	@.ci/packages
+
+.PHONY: test
+test: deps ## run every test, with the race detector; what the build server runs
+	@$(GO) test -race -timeout 15m ./...
+
+.PHONY: check
+check: ## format, vet, lint, rules of the house and the tests that need no other program: under two minutes
+	@unformatted=$$($(TOOLS) gofumpt -l .); test -z "$$unformatted" || { echo "not formatted (gofumpt -w):"; echo "$$unformatted"; exit 1; }
+	@$(GO) vet ./...
+	@$(TOOLS) staticcheck ./...
+	@$(GO) test $(filter-out $(WHOLE),$(shell $(GO) list ./...))
+
+.PHONY: prove
+prove: deps ## run every test with its full counts (hours) and write docs/proof.md
+	@.ci/prove
+
+.PHONY: bench
+bench: ## run the micro-benchmarks
+	@$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every fuzz target for FUZZTIME (default 30s) each
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),30s) $$package || exit 1; \
+		done; \
+	done
+
+.PHONY: generate
+generate: ## write anew what is made from the source: the sample configuration and its schema
+	@$(GO) test ./configs -run TestReference -update
