@@ -1,0 +1,327 @@
+package password_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gatehouse/auth/password"
+)
+
+// inPool runs a test with a pool inside a bubble of fake time.
+func inPool(t *testing.T, o password.PoolOptions, test func(t *testing.T, p *password.Pool)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := password.NewPool(o)
+		defer p.Close()
+		test(t, p)
+	})
+}
+
+// login enters, works for a second, and leaves.
+func login(ctx context.Context, p *password.Pool, account string, work func()) error {
+	place, err := p.Enter(ctx, account)
+	if err != nil {
+		return err
+	}
+	defer place.Leave()
+	return place.Run(func() {
+		time.Sleep(time.Second)
+		work()
+	})
+}
+
+func TestPool_runsNoMoreThanItsWorkersAtATime(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Workers: 3, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var now, most atomic.Int32
+		var wait sync.WaitGroup
+		for i := range 20 {
+			wait.Go(func() {
+				place, err := p.Enter(t.Context(), fmt.Sprint(i))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer place.Leave()
+				err = place.Run(func() {
+					most.Store(max(most.Load(), now.Add(1)))
+					time.Sleep(time.Second)
+					now.Add(-1)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wait.Wait()
+		if most.Load() != 3 || p.Runs() != 20 {
+			t.Errorf("got %d at a time and %d runs, want 3 and 20", most.Load(), p.Runs())
+		}
+	})
+}
+
+func TestPool_givesAnAccountOneTurnAtATimeInOrder(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Workers: 4, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var order []int
+		inside := false
+		var wait sync.WaitGroup
+		for i := range 10 {
+			wait.Go(func() {
+				place, err := p.Enter(t.Context(), "alice")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if inside {
+					t.Error("two have the turn")
+				}
+				inside = true
+				time.Sleep(time.Millisecond) // a slot is reserved
+				if err := place.Run(func() { time.Sleep(time.Second); order = append(order, i) }); err != nil {
+					t.Error(err)
+				}
+				inside = false
+				place.Leave()
+			})
+			synctest.Wait()
+		}
+		wait.Wait()
+		if !slices.IsSorted(order) || len(order) != 10 {
+			t.Errorf("got order %v, want first come, first served", order)
+		}
+	})
+}
+
+func TestPool_servesOtherAccountsBetweenThoseOfOne(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var order []string
+		var wait sync.WaitGroup
+		for _, account := range []string{"mallory", "mallory", "mallory", "mallory", "alice"} {
+			wait.Go(func() {
+				if err := login(t.Context(), p, account, func() { order = append(order, account) }); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		wait.Wait()
+		if order[1] != "alice" {
+			t.Errorf("got order %v, want alice second", order)
+		}
+	})
+}
+
+func TestPool_isBusyAtOnceWhenTheLineIsFull(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Workers: 2, Line: 5, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var wait sync.WaitGroup
+		for i := range 2 + 5 { // two have a worker, five wait
+			wait.Go(func() {
+				if err := login(t.Context(), p, fmt.Sprint(i), func() {}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		begin := time.Now()
+		if _, err := p.Enter(t.Context(), "late"); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 0 {
+			t.Errorf("got %v after %v, want ErrBusy at once", err, time.Since(begin))
+		}
+		time.Sleep(time.Second + time.Millisecond)
+		if err := login(t.Context(), p, "late", func() {}); err != nil {
+			t.Errorf("with places free again: %v", err)
+		}
+		wait.Wait()
+	})
+}
+
+func TestPool_isBusyAtOnceWhenTheAccountsPartIsFull(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var wait sync.WaitGroup
+		for range 10 {
+			wait.Go(func() {
+				if err := login(t.Context(), p, "alice", func() {}); err != nil {
+					t.Errorf("one of ten: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		if _, err := p.Enter(t.Context(), "alice"); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("the eleventh: got %v, want ErrBusy", err)
+		}
+		wait.Go(func() {
+			if err := login(t.Context(), p, "bob", func() {}); err != nil {
+				t.Errorf("another account: %v", err)
+			}
+		})
+		wait.Wait()
+		if p.Runs() != 11 {
+			t.Errorf("got %d runs, want 11", p.Runs())
+		}
+	})
+}
+
+// The waiting time is one, over the turn, pauses and the worker.
+func TestPool_givesUpAfterTheWaitingTime(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Wait: 5 * time.Second}, func(t *testing.T, p *password.Pool) {
+		holder, err := p.Enter(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(3 * time.Second)
+			holder.Leave()
+		}()
+		begin := time.Now()
+		place, err := p.Enter(t.Context(), "alice")
+		if err != nil || time.Since(begin) != 3*time.Second {
+			t.Fatalf("got %v after %v, want the turn after 3s", err, time.Since(begin))
+		}
+		if _, err := p.Enter(t.Context(), "alice"); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 8*time.Second {
+			t.Errorf("behind somebody who stays: got %v after %v, want ErrBusy after 5s more", err, time.Since(begin))
+		}
+		if err := place.Run(func() { t.Error("ran") }); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("after the waiting time: got %v, want ErrBusy", err)
+		}
+		place.Leave()
+		place.Leave()
+
+		place, err = p.Enter(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer place.Leave()
+		begin = time.Now()
+		if err := place.Pause(4 * time.Second); err != nil {
+			t.Errorf("first pause: %v", err)
+		}
+		if err := place.Pause(4 * time.Second); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 5*time.Second {
+			t.Errorf("second pause: got %v after %v, want ErrBusy after 5s", err, time.Since(begin))
+		}
+		if p.Runs() != 0 {
+			t.Errorf("got %d runs, want 0", p.Runs())
+		}
+	})
+}
+
+func TestPool_givesUpWaitingForAWorker(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Wait: 5 * time.Second}, func(t *testing.T, p *password.Pool) {
+		long, err := p.Enter(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer long.Leave()
+		finished := make(chan error)
+		go func() { finished <- long.Run(func() { time.Sleep(time.Minute) }) }()
+		synctest.Wait()
+		begin := time.Now()
+		if err := login(t.Context(), p, "bob", func() {}); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 5*time.Second {
+			t.Errorf("got %v after %v, want ErrBusy after 5s", err, time.Since(begin))
+		}
+		if err := <-finished; err != nil {
+			t.Errorf("work that had begun: %v", err)
+		}
+	})
+}
+
+func TestPool_letsGoOfAWaiterThatIsCancelled(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Line: 1, PerAccount: 2}, func(t *testing.T, p *password.Pool) {
+		holder, err := p.Enter(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		working := make(chan struct{})
+		finished := make(chan error)
+		go func() { finished <- holder.Run(func() { <-working }) }()
+		synctest.Wait()
+		for range 20 { // each finds the one place free again
+			ctx, cancel := context.WithCancel(t.Context())
+			entered := make(chan error)
+			go func() {
+				_, err := p.Enter(ctx, "alice")
+				entered <- err
+			}()
+			synctest.Wait()
+			cancel()
+			if err := <-entered; !errors.Is(err, context.Canceled) || errors.Is(err, password.ErrBusy) {
+				t.Fatalf("got %v, want context.Canceled", err)
+			}
+		}
+		close(working)
+		if err := <-finished; err != nil {
+			t.Error(err)
+		}
+		holder.Leave()
+		if p.Runs() != 1 {
+			t.Errorf("got %d runs, want 1", p.Runs())
+		}
+	})
+}
+
+func TestPool_finishesForAClientThatWentAway(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{}, func(t *testing.T, p *password.Pool) {
+		ctx, cancel := context.WithCancel(t.Context())
+		place, err := p.Enter(ctx, "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer place.Leave()
+		cancel()
+		ran := false
+		if err := errors.Join(place.Pause(time.Second), place.Run(func() { ran = true })); err != nil || !ran {
+			t.Errorf("got %v, ran %v: a client undid its guess by going away", err, ran)
+		}
+	})
+}
+
+func TestPool_handsAPanicToTheCaller(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{}, func(t *testing.T, p *password.Pool) {
+		func() {
+			defer func() {
+				if got := recover(); got != "broken" {
+					t.Errorf("got panic %v, want broken", got)
+				}
+			}()
+			_ = login(t.Context(), p, "alice", func() { panic("broken") })
+		}()
+		if err := login(t.Context(), p, "alice", func() {}); err != nil {
+			t.Errorf("after a panic: %v", err)
+		}
+	})
+}
+
+func TestPool_closesWithoutLosingWorkThatBegan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := password.NewPool(password.PoolOptions{Wait: time.Minute})
+		ran := false
+		first, second := make(chan error), make(chan error)
+		go func() { first <- login(t.Context(), p, "alice", func() { ran = true }) }()
+		synctest.Wait()
+		go func() { second <- login(t.Context(), p, "bob", func() { t.Error("ran after Close") }) }()
+		synctest.Wait()
+		go p.Close()
+		if err := <-second; !errors.Is(err, password.ErrBusy) {
+			t.Errorf("who waited: got %v, want ErrBusy", err)
+		}
+		if err := <-first; err != nil || !ran {
+			t.Errorf("who had a worker: got %v, ran %v", err, ran)
+		}
+		p.Close()
+	})
+}
