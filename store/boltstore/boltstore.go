@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -107,8 +108,8 @@ func (s *Store) open(o Options) (err error) {
 		if p := recover(); p != nil {
 			err = damaged(o.Path, fmt.Errorf("%v", p))
 		}
-		if err != nil && s.file != nil {
-			_ = s.file.Close() // also lets go of the lock; a second close is an error that says nothing
+		if err != nil {
+			s.letGo()
 		}
 	}()
 	s.db, err = bbolt.Open(o.Path, 0o600, &bbolt.Options{
@@ -205,12 +206,21 @@ func (s *Store) Close() error {
 		close(s.closing)
 		<-s.ended
 		if s.damage.Load() != nil {
-			err = s.file.Close() // after a panic bbolt's own locks may be held for ever
+			s.letGo() // after a panic bbolt's own locks may be held for ever
 			return
 		}
 		err = s.db.Close()
 	})
 	return err
+}
+
+// letGo gives up the file without bbolt's help. Closing alone would not unlock it, because the mapping keeps the file open
+// until the process ends. Errors say that there is nothing left to give up.
+func (s *Store) letGo() {
+	if s.file != nil {
+		_ = syscall.Flock(int(s.file.Fd()), syscall.LOCK_UN)
+		_ = s.file.Close()
+	}
 }
 
 // number is how the file spells numbers, so that their order is the order of bytes.
