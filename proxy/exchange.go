@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"gatehouse/problem"
+	"gatehouse/session"
+)
+
+const (
+	// watchAfter is when a request begins to watch its session's end. Most are answered long before, and cost no watcher;
+	// the rest are still cut well within the second that a revocation may take.
+	watchAfter = 200 * time.Millisecond
+	// maxInterim is how many interim answers (1xx) an app may give to one request.
+	maxInterim = 32
+
+	bypassIdentity = "identity-header"
+	bypassOrigin   = "websocket-origin"
+)
+
+var (
+	errSessionEnded = errors.New("the session ended")
+	errInterim      = errors.New("the app gave too many interim answers")
+	errUnasked      = errors.New("the app switched protocols unasked")
+)
+
+// exchange is one request on its way through, with what was found out about it. It is the http.ResponseWriter that
+// httputil.ReverseProxy writes to: a wrapper by hand, because all that ReverseProxy asks of it beyond the interface goes
+// through http.ResponseController and so through Unwrap.
+type exchange struct {
+	http.ResponseWriter
+	proxy     *Proxy
+	route     *route
+	in        *http.Request
+	url       *url.URL
+	who       session.Principal
+	cookies   []*http.Cookie // to add to the answer
+	assertion string
+	websocket bool
+
+	ctx     context.Context // of the request; its cause says why it was cut
+	end     context.CancelCauseFunc
+	upload  *upload      // nil if the request has no body
+	code    problem.Code // with which the gateway answered itself
+	interim int          // owned by the transport until it has the answer
+
+	watching sync.WaitGroup
+	mu       sync.Mutex // guards begun and cut
+	begun    bool       // the final answer has begun, or the connection was taken over
+	cut      bool       // the session ended
+	hijacked bool       // owned by the handler's goroutine
+}
+
+// serve sends the request to the app and its answer back.
+func (x *exchange) serve() {
+	x.ctx, x.end = context.WithCancelCause(x.in.Context())
+	timer := x.watch()
+	defer func() {
+		if timer.Stop() {
+			x.watching.Done()
+		}
+		x.end(nil)
+		x.watching.Wait() // the connection may serve another request next: nobody may cut it late
+		x.proxy.observe(x.route, x.code)
+	}()
+	forward := httputil.ReverseProxy{
+		Rewrite: x.rewrite, ModifyResponse: x.modify, ErrorHandler: x.fail,
+		Transport: x.route.transport, BufferPool: x.proxy.buffers, ErrorLog: x.proxy.errorLog,
+	}
+	forward.ServeHTTP(x, x.incoming())
+}
+
+// incoming is the request as ReverseProxy gets it.
+func (x *exchange) incoming() *http.Request {
+	in := x.in.WithContext(x.ctx)
+	if len(in.Header["Upgrade"]) > 0 && !x.websocket {
+		// ReverseProxy would ask the app for the upgrade. The rest of the request goes on as a plain one.
+		in.Header = in.Header.Clone()
+		in.Header.Del("Upgrade")
+		in.Header.Del("HTTP2-Settings")
+	}
+	if in.Body != nil && in.ContentLength != 0 {
+		x.upload = &upload{ReadCloser: in.Body, in: x.in}
+		in.Body = x.upload
+	}
+	return in
+}
+
+// rewrite makes the request for the app: ReverseProxy has removed the hop-by-hop headers; what a client may not say is
+// deleted next, and what the gateway says is set last.
+func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
+	out := pr.Out
+	out.URL = x.url
+	forged := stripClient(out.Header)
+	session.StripRequest(out.Header)
+	if x.proxy.bearer(out.Header) {
+		out.Header.Del("Authorization")
+	}
+	if len(out.Trailer) > 0 {
+		forged = stripClient(out.Trailer) || forged
+		if x.upload != nil {
+			x.upload.out = out.Trailer
+		}
+	}
+	if forged {
+		x.proxy.bypass(x.in, bypassIdentity)
+	}
+	identify(out.Header, x.who)
+	out.Header[headerAssertion] = []string{x.assertion}
+	if address := x.proxy.client(x.in).Address; address.IsValid() {
+		out.Header[headerForwardedFor] = []string{address.String()}
+	}
+	out.Header[headerForwardedHost] = []string{x.route.host}
+	out.Header[headerForwardedProto] = []string{x.route.scheme}
+}
+
+// modify makes the app's answer the client's.
+func (x *exchange) modify(answer *http.Response) error {
+	if answer.StatusCode == http.StatusSwitchingProtocols && !x.websocket {
+		return errUnasked
+	}
+	stripApp(answer.Header)
+	if len(x.cookies) > 0 {
+		addCookies(answer.Header, x.cookies)
+		makePrivate(answer.Header)
+	}
+	if ambiguous(x.in) {
+		answer.Header.Set("Connection", "close")
+	}
+	if (answer.ContentLength < 0 || answer.ProtoMajor > 1) && answer.StatusCode != http.StatusSwitchingProtocols {
+		stripApp(answer.Trailer)
+		answer.Body = &download{ReadCloser: answer.Body, answer: answer}
+	}
+	return nil
+}
+
+// fail answers a request for which the app gave no answer that can be passed on.
+func (x *exchange) fail(_ http.ResponseWriter, _ *http.Request, err error) {
+	if x.hijacked {
+		return // the connection is no longer one on which HTTP could be answered
+	}
+	why := problem.New(x.blame(err))
+	if x.upload != nil && !x.upload.complete.Load() {
+		// net/http would wait for the rest of the body, which a client that stalls never sends.
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(longAgo()) // not supported: it waits
+		x.Header().Set("Connection", "close")
+	}
+	switch why.Code {
+	case problem.SessionRequired:
+		x.Header().Set("WWW-Authenticate", "Bearer")
+		why.LoginURL = x.proxy.external + loginPath
+	default:
+		addCookies(x.Header(), x.cookies)
+	}
+	if why.Code == problem.UpstreamUnavailable || why.Code == problem.UpstreamTimeout {
+		x.proxy.logger.WarnContext(x.ctx, "app does not answer", "route", x.route.origin, "err", err, "request_id", x.proxy.requestID(x.in))
+	}
+	x.code = why.Code
+	x.proxy.draw(x.ResponseWriter, x.in, why)
+}
+
+// blame says whose fault it is. If the client is gone, it breaks off: an empty answer would read as the app's.
+func (x *exchange) blame(err error) problem.Code {
+	switch cause := context.Cause(x.ctx); {
+	case errors.Is(cause, errSessionEnded):
+		return problem.SessionRequired
+	case x.in.Context().Err() != nil:
+		panic(http.ErrAbortHandler)
+	case x.upload != nil && x.upload.failed.Load():
+		return problem.BadRequest // a body that ends early or is no chunked body
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return problem.UpstreamTimeout
+	}
+	return problem.UpstreamUnavailable
+}
+
+// watch cuts the exchange when its session ends, whether somebody ended it or its time is over. The timer that it returns
+// must be stopped, and counts in watching until then.
+func (x *exchange) watch() *time.Timer {
+	x.watching.Add(1)
+	return time.AfterFunc(watchAfter, func() {
+		defer x.watching.Done()
+		limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
+		defer limit.Stop()
+		select {
+		case <-x.ctx.Done():
+		case <-x.proxy.sessions.Ended(x.who):
+			x.sessionEnded()
+		case <-limit.C:
+			x.sessionEnded()
+		}
+	})
+}
+
+// sessionEnded stops what flows in both directions. Cancelling ends the conversation with the app; the deadlines free
+// whoever waits for the client, who may neither send nor read. An answer that has not begun can still be a 401.
+func (x *exchange) sessionEnded() {
+	x.mu.Lock()
+	x.cut = true
+	begun := x.begun
+	x.mu.Unlock()
+	x.end(errSessionEnded)
+	client := http.NewResponseController(x.ResponseWriter)
+	_ = client.SetReadDeadline(longAgo()) // where a deadline is not supported, cancelling is what there is
+	if begun {
+		_ = client.SetWriteDeadline(longAgo())
+	}
+}
+
+// begin notes that the final answer begins; if the session ended in this very moment, there is none.
+func (x *exchange) begin() {
+	x.mu.Lock()
+	x.begun = true
+	cut := x.cut
+	x.mu.Unlock()
+	if cut {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (x *exchange) WriteHeader(status int) {
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		x.begin()
+		x.ResponseWriter.WriteHeader(status)
+		return
+	}
+	if x.interim++; x.interim > maxInterim {
+		x.end(errInterim)
+		return
+	}
+	if x.in.ProtoAtLeast(1, 1) { // RFC 9110, section 15.2: never to an HTTP/1.0 client
+		h := x.Header()
+		stripApp(h)
+		for _, hop := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Upgrade"} {
+			h.Del(hop)
+		}
+		x.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Hijack implements http.Hijacker, for an upgrade.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	if err == nil {
+		x.hijacked = true
+		x.begin()
+	}
+	return conn, buffered, err
+}
+
+// Unwrap is for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// longAgo is a deadline that has passed by every clock.
+func longAgo() time.Time { return time.Unix(1, 0) }

@@ -1,0 +1,218 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"gatehouse/session"
+)
+
+// The headers by which an app learns who is there (contract: "What the app receives").
+const (
+	headerUser      = "Remote-User"
+	headerName      = "Remote-Name"
+	headerEmail     = "Remote-Email"
+	headerGroups    = "Remote-Groups"
+	headerAssertion = "X-Gatehouse-Assertion"
+
+	headerForwardedFor   = "X-Forwarded-For"
+	headerForwardedHost  = "X-Forwarded-Host"
+	headerForwardedProto = "X-Forwarded-Proto"
+)
+
+// claim says what a client's own header of a protected name would pretend.
+type claim byte
+
+const (
+	unprotected  claim = iota
+	claimsOurs         // to be the gateway: taken out of answers too
+	claimsWho          // to be somebody
+	claimsOrigin       // to come from, or to ask for, somewhere else
+)
+
+// protected is every name that means something to an app behind a gateway of any make, folded as [fold] does. A client's
+// header of such a name never passes, whichever names this gateway sets: an app that was moved here from another gateway
+// may still believe the old ones.
+var protected = map[string]claim{
+	"REMOTE_USER":   claimsOurs,
+	"REMOTE_NAME":   claimsOurs,
+	"REMOTE_EMAIL":  claimsOurs,
+	"REMOTE_GROUPS": claimsOurs,
+	"REMOTE_GROUP":  claimsWho,
+	"REMOTE_ADDR":   claimsOrigin, // as HTTP_REMOTE_ADDR beside CGI's REMOTE_ADDR
+	"REMOTE_HOST":   claimsOrigin,
+
+	// Kubernetes' authenticating proxy and many apps.
+	"X_REMOTE_USER":   claimsWho,
+	"X_REMOTE_NAME":   claimsWho,
+	"X_REMOTE_EMAIL":  claimsWho,
+	"X_REMOTE_GROUP":  claimsWho,
+	"X_REMOTE_GROUPS": claimsWho,
+	"X_REMOTE_UID":    claimsWho,
+	// oauth2-proxy; the other X-Forwarded-… go by their prefix.
+	"X_FORWARDED_USER":               claimsWho,
+	"X_FORWARDED_EMAIL":              claimsWho,
+	"X_FORWARDED_GROUPS":             claimsWho,
+	"X_FORWARDED_PREFERRED_USERNAME": claimsWho,
+	"X_FORWARDED_ACCESS_TOKEN":       claimsWho,
+	"X_AUTHENTICATED_USER":           claimsWho,
+	"X_AUTHENTICATED_EMAIL":          claimsWho,
+	"X_AUTHENTICATED_GROUPS":         claimsWho,
+
+	// Addresses of clients, as proxies and delivery networks name them.
+	"FORWARDED":                claimsOrigin,
+	"X_FORWARDED":              claimsOrigin,
+	"FORWARDED_FOR":            claimsOrigin,
+	"X_REAL_IP":                claimsOrigin,
+	"X_CLIENT_IP":              claimsOrigin,
+	"X_CLUSTER_CLIENT_IP":      claimsOrigin,
+	"TRUE_CLIENT_IP":           claimsOrigin,
+	"CLIENT_IP":                claimsOrigin,
+	"CF_CONNECTING_IP":         claimsOrigin,
+	"CF_CONNECTING_IPV6":       claimsOrigin,
+	"FASTLY_CLIENT_IP":         claimsOrigin,
+	"FLY_CLIENT_IP":            claimsOrigin,
+	"PROXY_CLIENT_IP":          claimsOrigin,
+	"WL_PROXY_CLIENT_IP":       claimsOrigin,
+	"X_REMOTE_IP":              claimsOrigin,
+	"X_REMOTE_ADDR":            claimsOrigin,
+	"X_ORIGINATING_IP":         claimsOrigin,
+	"X_AZURE_CLIENTIP":         claimsOrigin,
+	"X_AZURE_SOCKETIP":         claimsOrigin,
+	"X_ENVOY_EXTERNAL_ADDRESS": claimsOrigin,
+
+	// What was asked for, and how.
+	"X_REWRITE_URL":   claimsOrigin,
+	"X_URL_SCHEME":    claimsOrigin,
+	"X_SCHEME":        claimsOrigin,
+	"FRONT_END_HTTPS": claimsOrigin,
+}
+
+// protectedPrefixes are name spaces that belong to one product as a whole, folded.
+var protectedPrefixes = [...]struct {
+	prefix string
+	claim  claim
+}{
+	{"X_GATEHOUSE_", claimsOurs},
+	{"X_FORWARDED_", claimsOrigin},
+	{"X_ORIGINAL_", claimsOrigin},             // nginx auth_request, IIS, Azure
+	{"X_AUTH_REQUEST_", claimsWho},            // oauth2-proxy
+	{"X_WEBAUTH_", claimsWho},                 // Grafana, Gitea
+	{"X_AUTHENTIK_", claimsWho},               // authentik
+	{"X_POMERIUM_", claimsWho},                // Pomerium
+	{"X_VOUCH_", claimsWho},                   // Vouch
+	{"X_TOKEN_USER_", claimsWho},              // caddy-security
+	{"X_REMOTE_EXTRA_", claimsWho},            // Kubernetes
+	{"CF_ACCESS_", claimsWho},                 // Cloudflare Access
+	{"TAILSCALE_USER_", claimsWho},            // Tailscale Serve
+	{"X_AMZN_OIDC_", claimsWho},               // AWS load balancers
+	{"X_GOOG_AUTHENTICATED_USER_", claimsWho}, // Google IAP
+	{"X_GOOG_IAP_", claimsWho},                // Google IAP
+	{"X_MS_CLIENT_PRINCIPAL", claimsWho},      // Azure App Service
+	{"X_MS_TOKEN_", claimsWho},                // Azure App Service
+}
+
+// maxFold is how much of a name is folded: more than the longest protected name or prefix, so that cutting a longer name
+// cannot make it equal to one. A test holds it true.
+const maxFold = 64
+
+// fold writes a header name as CGI (RFC 3875, section 4.1.18) and the frameworks after it do: upper case, every byte that
+// is no letter and no digit an underscore. Two names with the same fold are one name to some app.
+func fold(into *[maxFold]byte, name string) []byte {
+	n := min(len(name), maxFold)
+	for i := range n {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z':
+			c -= 'a' - 'A'
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		default:
+			c = '_'
+		}
+		into[i] = c
+	}
+	return into[:n]
+}
+
+// claimOf says what a header of this name would claim.
+func claimOf(name string) claim {
+	var buffer [maxFold]byte
+	folded := fold(&buffer, name)
+	if c := protected[string(folded)]; c != unprotected {
+		return c
+	}
+	for _, p := range protectedPrefixes {
+		if len(folded) >= len(p.prefix) && string(folded[:len(p.prefix)]) == p.prefix {
+			return p.claim
+		}
+	}
+	return unprotected
+}
+
+// stripClient takes every protected name out of what a client sent, and reports whether one claimed an identity.
+func stripClient(h http.Header) (forged bool) {
+	for name := range h {
+		switch claimOf(name) {
+		case unprotected:
+			continue
+		case claimsOurs, claimsWho:
+			forged = true
+		case claimsOrigin:
+		}
+		delete(h, name)
+	}
+	return forged
+}
+
+// forges reports whether a header of a client claims an identity.
+func forges(h http.Header) bool {
+	for name := range h {
+		if c := claimOf(name); c == claimsOurs || c == claimsWho {
+			return true
+		}
+	}
+	return false
+}
+
+// stripApp takes what only the gateway says, and what ends or sets our cookies, out of what an app sent: in answers,
+// interim answers and trailers. Alt-Svc goes too: it would lead browsers to the app's own listener, around the gateway.
+func stripApp(h http.Header) {
+	for name := range h {
+		if claimOf(name) == claimsOurs {
+			delete(h, name)
+		}
+	}
+	h.Del("Alt-Svc")
+	session.StripResponse(h)
+}
+
+// identify sets the identity headers. Absent means absent: a header is set only where there is a value.
+func identify(h http.Header, p session.Principal) {
+	set := func(name, value string) {
+		if value != "" {
+			h[name] = []string{value}
+		}
+	}
+	set(headerUser, p.Name)
+	set(headerName, plainText(p.DisplayName))
+	set(headerEmail, plainText(p.Email))
+	set(headerGroups, strings.Join(p.Groups, ","))
+}
+
+// plainText is text without what could end a line, drive a terminal or break UTF-8.
+func plainText(s string) string {
+	unsafe := func(c rune) bool {
+		return unicode.IsControl(c) || c == utf8.RuneError || unicode.In(c, unicode.Zl, unicode.Zp)
+	}
+	if strings.ContainsFunc(s, unsafe) {
+		s = strings.Map(func(c rune) rune {
+			if unsafe(c) {
+				return -1
+			}
+			return c
+		}, s)
+	}
+	return strings.TrimSpace(s)
+}

@@ -1,0 +1,224 @@
+package proxy_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"gatehouse/audit"
+	"gatehouse/internal/wiretest"
+	"gatehouse/problem"
+	"gatehouse/proxy"
+	"gatehouse/proxy/clientip"
+	"gatehouse/session"
+	"gatehouse/session/token"
+)
+
+// external is the only host of the kit's gateway.
+const external = "https://gate.example"
+
+// signedIn are header lines of bob's browser.
+const signedIn = "Host: gate.example\r\nCookie: __Host-gatehouse=bob\r\n"
+
+// people are sessions by the value of the access cookie, or by our bearer token: what the proxy is told about who is there
+// is scripted; the real manager is played against in the tests of the gateway.
+type people struct {
+	mu     sync.Mutex // guards ended
+	ended  map[string]chan struct{}
+	renews int
+}
+
+func principal(name string) session.Principal {
+	return session.Principal{
+		Identity:  session.Identity{UserID: "id-of-" + name, Name: name, DisplayName: "Bob Müller", Email: name + "@example.com", Groups: []string{"staff", "wiki"}},
+		SessionID: "session-of-" + name, PublicID: "public-of-" + name, Methods: []string{"pwd", "otp"},
+		AuthTime: time.Now(), CreatedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour),
+	}
+}
+
+func (s *people) Authenticate(_ context.Context, r *http.Request, _ string) (session.Principal, error) {
+	if len(r.Header["Authorization"]) > 1 {
+		return session.Principal{}, session.ErrDuplicate
+	}
+	if raw := r.Header.Get("Authorization"); raw != "" && raw != "Basic YTpi" {
+		if raw == "Bearer "+bearer("bob") {
+			p := principal("bob")
+			p.Bearer = true
+			return p, nil
+		}
+		return session.Principal{}, session.ErrBadBearer
+	}
+	cookie, err := r.Cookie("__Host-gatehouse")
+	if err != nil {
+		return session.Principal{}, session.ErrNoSession
+	}
+	switch cookie.Value {
+	case "bob":
+		return principal("bob"), nil
+	case "plain": // a user without anything but a name
+		p := principal("plain")
+		p.DisplayName, p.Email, p.Groups = "", "", nil
+		return p, nil
+	case "short": // the absolute limit is near
+		p := principal("short")
+		p.ExpiresAt = time.Now().Add(2 * time.Second)
+		return p, nil
+	case "expired":
+		return session.Principal{}, session.ErrExpired
+	case "away":
+		return session.Principal{}, session.ErrUnavailable
+	}
+	return session.Principal{}, session.ErrNoSession
+}
+
+func (s *people) Renew(context.Context, *http.Request, string) (session.Principal, []*http.Cookie, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renews++
+	return principal("bob"), []*http.Cookie{{Name: "__Host-gatehouse", Value: "fresh", Path: "/", Secure: true, HttpOnly: true}}, nil
+}
+
+func (s *people) Ended(p session.Principal) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = make(map[string]chan struct{})
+	}
+	if s.ended[p.SessionID] == nil {
+		s.ended[p.SessionID] = make(chan struct{})
+	}
+	return s.ended[p.SessionID]
+}
+
+func (s *people) end(name string) { close(s.endedOf(name)) }
+
+func (s *people) endedOf(name string) chan struct{} {
+	s.Ended(session.Principal{SessionID: "session-of-" + name})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended["session-of-"+name]
+}
+
+// keys signs everything of the tests.
+var keys = sync.OnceValue(func() *token.KeySet {
+	set, err := token.NewKeySet(time.Now())
+	if err != nil {
+		panic(err)
+	}
+	return set
+})
+
+// bearers holds a token for each name: two signatures of one second would differ in their id.
+var bearers sync.Map
+
+func bearer(name string) string {
+	if raw, ok := bearers.Load(name); ok {
+		return raw.(string)
+	}
+	raw, err := keys().Sign(token.BearerToken, token.Claims{
+		ID: "1", Issuer: external, Audience: external, Subject: "id-of-" + name, SessionID: "session-of-" + name,
+		AuthTime: time.Now(), IssuedAt: time.Now(), ExpiresAt: time.Now().Add(4 * time.Minute),
+	})
+	if err != nil {
+		panic(err)
+	}
+	first, _ := bearers.LoadOrStore(name, raw)
+	return first.(string)
+}
+
+// pages answers as problem+json, so that tests can read the code.
+type pages struct{}
+
+func (pages) Problem(w http.ResponseWriter, _ *http.Request, p problem.Problem) { p.Write(w) }
+
+// witness keeps what was counted and observed.
+type witness struct {
+	mu       sync.Mutex // guards what follows
+	bypasses []string
+	answered []problem.Code
+}
+
+func (w *witness) Count(e audit.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bypasses = append(w.bypasses, e.Details["what"])
+}
+
+func (w *witness) Answered(_ string, code problem.Code) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answered = append(w.answered, code)
+}
+
+func (w *witness) seen() (bypasses []string, answered []problem.Code) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.bypasses...), append([]problem.Code(nil), w.answered...)
+}
+
+// gate is a running proxy.
+type gate struct {
+	URL      string
+	Sessions *people
+	Witness  *witness
+	server   *httptest.Server
+}
+
+// newGate starts a proxy in front of an app, behind a listener with the gateway's header limit.
+func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gate {
+	t.Helper()
+	g := &gate{Sessions: &people{}, Witness: &witness{}}
+	app, err := url.Parse(upstream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver := clientip.New([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
+	options := proxy.Options{
+		Routes:   []proxy.Route{{Origin: external, Upstream: app}},
+		Sessions: g.Sessions, Signer: keys(), Pages: pages{}, Recorder: g.Witness, Observer: g.Witness, External: external,
+		Client: resolver.Resolve, RequestID: func(*http.Request) string { return "request-1" },
+		Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	handler, err := proxy.New(options)
+	if err != nil {
+		t.Fatalf("new proxy: %v", err)
+	}
+	g.server = httptest.NewUnstartedServer(handler)
+	g.server.Config.MaxHeaderBytes = 64 << 10
+	g.server.Config.ErrorLog = slog.NewLogLogger(options.Logger.Handler(), slog.LevelWarn)
+	g.server.Start()
+	g.URL = g.server.URL
+	t.Cleanup(func() {
+		g.server.CloseClientConnections()
+		g.server.Close()
+		handler.Close()
+	})
+	return g
+}
+
+// send writes raw bytes to the gateway.
+func (g *gate) send(t testing.TB, raw string) wiretest.Answers {
+	t.Helper()
+	return wiretest.Raw(t, g.URL, raw)
+}
+
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func route(t testing.TB, origin, upstream string) proxy.Route {
+	t.Helper()
+	u, err := url.Parse(upstream)
+	if err != nil {
+		u = &url.URL{Opaque: upstream}
+	}
+	return proxy.Route{Origin: origin, Upstream: u}
+}

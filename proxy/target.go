@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// target is what a client asked for, byte for byte.
+type target struct {
+	path     string // starts with a slash
+	query    string
+	hasQuery bool // a question mark stood there, even with nothing behind it
+}
+
+// readTarget takes the path and the query out of the request line as they were sent. net/url decodes them, and what it
+// writes back is not always what it read (`"`, `|`, `^`, bytes beyond ASCII): an app would see another path than the
+// client sent. It refuses what is no path: "*", the authority of CONNECT, and a fragment, which has no place in a
+// request (RFC 9112, section 3.2) and which apps cut off or keep as they please.
+func readTarget(r *http.Request) (target, bool) {
+	raw := r.RequestURI
+	if r.URL.Scheme != "" { // the absolute form (RFC 9112, section 3.2.2): its authority has become r.Host
+		_, rest, _ := strings.Cut(raw, "://")
+		if start := strings.IndexAny(rest, "/?"); start >= 0 {
+			raw = rest[start:]
+		} else {
+			raw = "/"
+		}
+		if raw[0] == '?' {
+			raw = "/" + raw
+		}
+	}
+	if !strings.HasPrefix(raw, "/") || strings.Contains(raw, "#") {
+		return target{}, false
+	}
+	var t target
+	t.path, t.query, t.hasQuery = strings.Cut(raw, "?")
+	return t, true
+}
+
+// String is the target as it stands in a request line.
+func (t target) String() string {
+	if t.hasQuery {
+		return t.path + "?" + t.query
+	}
+	return t.path
+}
+
+// at is the target at an upstream, such that net/http writes exactly the bytes of the target; false if there is no such
+// URL.
+func (t target) at(upstream *url.URL, decodedPath string) (*url.URL, bool) {
+	u := &url.URL{Scheme: upstream.Scheme, Host: upstream.Host, RawQuery: t.query, ForceQuery: t.hasQuery && t.query == ""}
+	u.Path, u.RawPath = decodedPath, t.path
+	if u.EscapedPath() == t.path {
+		return u, true
+	}
+	u.Path, u.RawPath, u.Opaque = "", "", t.path
+	// An opaque part that starts with two slashes would be written as an address with another host.
+	return u, !strings.HasPrefix(t.path, "//")
+}
