@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,8 +113,8 @@ func (s *Server) start() {
 	s.t.Fatalf("redis-server does not answer; it says:\n%s", s.log)
 }
 
-// Do sends one command on a connection of its own and returns the first line of the reply, for tests that look behind
-// the engine's back or change the server's configuration.
+// Do sends one command on a connection of its own and returns the reply: the text of a string, else its first line as it came, for
+// tests that look behind the engine's back or change the server's configuration.
 func (s *Server) Do(args ...string) (string, error) {
 	conn, err := net.DialTimeout("tcp", s.addr, time.Second)
 	if err != nil {
@@ -133,11 +135,14 @@ func (s *Server) Do(args ...string) (string, error) {
 	r := bufio.NewReader(conn)
 	line, err := r.ReadString('\n')
 	line = strings.TrimRight(line, "\r\n")
-	if strings.HasPrefix(line, "$") && line != "$-1" && err == nil {
-		line, err = r.ReadString('\n')
-		line = strings.TrimRight(line, "\r\n")
+	length, isBulk := strings.CutPrefix(line, "$")
+	n, notNumber := strconv.Atoi(length)
+	if err != nil || !isBulk || notNumber != nil || n < 0 {
+		return line, err
 	}
-	return line, err
+	bulk := make([]byte, n)
+	_, err = io.ReadFull(r, bulk)
+	return string(bulk), err
 }
 
 // MustDo is Do for commands that must succeed.

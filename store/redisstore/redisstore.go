@@ -1,0 +1,149 @@
+// Package redisstore keeps the state of several gateways in one Redis, version 7 or newer.
+//
+// It promises what package store asks of every engine. Each operation touches one key and takes one round trip; what has to
+// be atomic is a Lua script. A write is as durable as the server's append-only file: Open refuses a server without one and
+// warns unless it syncs before it answers (appendfsync always). Whatever the server says that is not the answer (read-only,
+// out of memory, loading, a wrong type, garbage, silence) is store.ErrUnavailable, within Options.Timeout. A write is
+// never sent twice.
+//
+// Expiry is data, compared with the gateway's clock. The server's own time to live only collects garbage, never sooner than
+// store.GarbageMargin after the end.
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"gatehouse/store"
+)
+
+// The compile-time proof that the engine is whole.
+var (
+	_ store.Records  = (*Store)(nil)
+	_ store.Counters = (*Store)(nil)
+	_ store.Feed     = (*Store)(nil)
+)
+
+// DefaultTimeout leaves a login that meets a silent server time to answer 503 within two seconds.
+const DefaultTimeout = 1500 * time.Millisecond
+
+// Options say which server to use, and how.
+type Options struct {
+	// URL is redis://[user:password@]host[:port][/database], or rediss:// for TLS. Required.
+	URL string
+	// Now is the clock that expiries are compared with. Required.
+	Now func() time.Time
+	// Timeout bounds each operation, connecting included; 0 is DefaultTimeout.
+	Timeout time.Duration
+	// TLS is used with rediss://; nil is the system's roots and TLS 1.2 or newer. The server's name is taken from the URL.
+	TLS *tls.Config
+	// Logger receives what the client library reports; nil discards it. The library has one logger for the whole process, so
+	// the last Open decides.
+	Logger *slog.Logger
+}
+
+// Store is a connection to a Redis. Safe for concurrent use.
+type Store struct {
+	client   redis.UniversalClient
+	now      func() time.Time
+	timeout  time.Duration
+	warnings []string     // written by Open only
+	skew     atomic.Int64 // nanoseconds, of the last check
+}
+
+// Open connects and runs the start checks. What makes the server unfit is returned as one error that says, for each point,
+// what to change; what only deserves attention is in Warnings. ErrUnavailable if the server does not answer.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	redis.SetLogger(libraryLogger{logger})
+	a, err := parseAddress(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{client: redis.NewUniversalClient(a.options(o)), now: o.Now, timeout: o.Timeout}
+	if err := s.examine(ctx, a, o); err != nil {
+		_ = s.client.Close() // the reason for leaving matters more
+		return nil, fmt.Errorf("open store %s: %w", a, err)
+	}
+	return s, nil
+}
+
+// Close ends the connections. Calls that come later get ErrUnavailable.
+func (s *Store) Close() error {
+	if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// read runs a command that changes nothing. It is sent once more if the connection broke, because a server that was
+// restarted leaves broken connections behind.
+func (s *Store) read(ctx context.Context, do func(context.Context) error) error {
+	return s.limit(ctx, func(ctx context.Context) error {
+		err := do(ctx)
+		if broken(err) && ctx.Err() == nil {
+			err = do(ctx)
+		}
+		return err
+	})
+}
+
+// script runs a Lua script on one key. It is not repeated: whether it ran is unknown when the answer is lost. The one
+// exception is a server that does not know the script (restarted, or flushed): it did nothing and is sent the whole text.
+func (s *Store) script(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
+	var answer any
+	err := s.limit(ctx, func(ctx context.Context) (err error) {
+		answer, err = script.Run(ctx, s.client, []string{key}, args...).Result()
+		return err
+	})
+	return answer, err
+}
+
+// limit bounds an operation by the timeout and turns every error but redis.Nil into ErrUnavailable.
+func (s *Store) limit(ctx context.Context, do func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return unavailable(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := do(ctx)
+	if err == nil || errors.Is(err, redis.Nil) {
+		return err
+	}
+	return unavailable(err)
+}
+
+// broken reports whether err is about the connection, not an answer of the server.
+func broken(err error) bool {
+	var answer redis.Error
+	return err != nil && !errors.As(err, &answer) && !errors.Is(err, errGarbage)
+}
+
+// errShape is an answer that none of our scripts gives.
+var errShape = errors.New("the server's answer has the wrong form")
+
+// unavailable says that the server cannot answer, and why.
+func unavailable(cause error) error {
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, cause)
+}
+
+// libraryLogger passes on what go-redis reports.
+type libraryLogger struct{ logger *slog.Logger }
+
+// Printf implements the library's logger.
+func (l libraryLogger) Printf(ctx context.Context, format string, v ...any) {
+	l.logger.WarnContext(ctx, "redis client", "report", fmt.Sprintf(format, v...))
+}
