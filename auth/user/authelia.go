@@ -8,8 +8,13 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
+
+// maxDepth is how deep flow collections, or list entries on one line, may nest; what Authelia knows of an account needs 3.
+const maxDepth = 32
 
 // profile are the attributes that an Authelia users file (version 4.39) may give an account and that ours have no place for.
 // Any other name is refused: a misspelt "disabled" must not make an account that can sign in.
@@ -43,7 +48,11 @@ func ParseAuthelia(file io.Reader) (Import, error) {
 
 // parseUsers returns the fields of the file's "users".
 func parseUsers(text string) ([]*ast.MappingValueNode, error) {
-	file, err := parser.ParseBytes([]byte(text), 0)
+	tokens := lexer.Tokenize(text)
+	if err := checkDepth(tokens); err != nil {
+		return nil, err
+	}
+	file, err := parser.Parse(tokens, 0)
 	if err != nil {
 		var at yaml.Error // whose own text quotes the lines around the error, hashes included
 		if errors.As(err, &at) && at.GetToken() != nil {
@@ -69,6 +78,28 @@ func parseUsers(text string) ([]*ast.MappingValueNode, error) {
 		return nil, errors.New("want users")
 	}
 	return fieldsOf(users)
+}
+
+// checkDepth refuses what nests deeper than any users file: the parser recurses, and takes time with the square of the depth.
+func checkDepth(tokens token.Tokens) error {
+	flow, entries, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			entries, line = 0, t.Position.Line
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			flow++
+		case token.SequenceEndType, token.MappingEndType:
+			flow--
+		case token.SequenceEntryType: // "- - -" on one line
+			entries++
+		}
+		if max(flow, entries) > maxDepth {
+			return misplaced(t.Position.Line, t.Position.Column, "nested too deeply")
+		}
+	}
+	return nil
 }
 
 // parseUser reads one account, without its name.

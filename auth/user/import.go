@@ -13,7 +13,7 @@ import (
 )
 
 // maxImport bounds a file of accounts, in bytes.
-const maxImport = 16 << 20
+const maxImport = 4 << 20
 
 // ErrRejected says that a file was not imported because some of it cannot be. Nothing was written.
 var ErrRejected = errors.New("not everything can be imported, so nothing was")

@@ -73,8 +73,8 @@ func TestParseHtpasswd(t *testing.T) {
 		`13 ALICE: the same account as "alice" on line 2`,
 		`14 heidi: not bcrypt`,
 	)
-	if _, err := user.ParseHtpasswd(strings.NewReader(strings.Repeat("#\n", 9<<20))); err == nil {
-		t.Error("a file of 18 MB was read")
+	if _, err := user.ParseHtpasswd(strings.NewReader(strings.Repeat("#\n", 3<<20))); err == nil {
+		t.Error("a file of 6 MiB was read")
 	}
 }
 
@@ -172,6 +172,8 @@ func TestParseAuthelia_refusesWhatIsNotAUsersFile(t *testing.T) {
 		{"bad indentation", "users:\n  alice:\n      password: " + hash4 + "\n   email: x\n", "line"},
 		{"merge key", "users:\n  alice: {password: '" + hash4 + "'}\n  <<: *a\n", "plain key"},
 		{"NUL", "users:\x00", ""},
+		{"a million brackets", "users: " + strings.Repeat("[", 1<<20), "line 1, column 40: nested too deeply"},
+		{"a million entries on one line", "users:\n  " + strings.Repeat("- ", 1<<20), "nested too deeply"},
 	} {
 		im, err := user.ParseAuthelia(strings.NewReader(test.text))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
