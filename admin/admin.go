@@ -1,0 +1,186 @@
+// Package admin is the administration service: what the command line and the administration API do to accounts, second
+// factors, lockouts, sessions and the log.
+//
+// Every operation goes through one gate (gate.go), in this order: it is authorised by one table of operations and roles, and
+// what the table does not allow is denied; its record is written, with who, why and what; only then does it act. It promises
+// that a call which cannot be recorded changes nothing and shows nothing, that denied calls and calls that come to nothing are recorded
+// too, and that an effect that fails half way leaves a second record with the outcome error.
+//
+// What takes access away does so in an order in which nothing can slip through: the account first, so that no session can be
+// renewed, then its sessions, then its devices. Each of these operations can be repeated after an error, and then completes.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"gatehouse/audit"
+	"gatehouse/auth/device"
+	"gatehouse/auth/lockout"
+	"gatehouse/auth/password"
+	"gatehouse/auth/totp"
+	"gatehouse/auth/user"
+	"gatehouse/problem"
+	"gatehouse/session"
+)
+
+// The time that an operation may take once it began. A caller that goes away does not stop it half way.
+const (
+	operationTimeout = 10 * time.Second
+	importTimeout    = 100 * time.Second
+)
+
+// The errors of operations, besides *InvalidError, *PasswordError and *ImportError. Everything else is an outage.
+var (
+	// ErrForbidden: the caller's role may not do this.
+	ErrForbidden = errors.New("operation not allowed")
+	// ErrNotFound: there is no such account, or no such session.
+	ErrNotFound = errors.New("no such object")
+	// ErrConflict: the name is taken.
+	ErrConflict = errors.New("name is taken")
+)
+
+// InvalidError: the caller must ask for something else. It is shown to the caller.
+type InvalidError struct{ Detail string }
+
+func (e *InvalidError) Error() string { return e.Detail }
+
+// PasswordError: the password policy refuses the password.
+type PasswordError struct{ Reasons []string }
+
+func (e *PasswordError) Error() string { return "password rejected" }
+
+// ImportError: nothing was imported, because entries of the file cannot be.
+type ImportError struct{ Reasons []string }
+
+func (e *ImportError) Error() string { return "import has entries that cannot be imported" }
+
+// Code is the problem that the caller of an operation is told.
+func Code(err error) problem.Code {
+	var invalid *InvalidError
+	var rejected *PasswordError
+	var entries *ImportError
+	switch {
+	case errors.As(err, &invalid), errors.As(err, &entries):
+		return problem.BadRequest
+	case errors.As(err, &rejected):
+		return problem.PasswordRejected
+	case errors.Is(err, ErrForbidden):
+		return problem.Forbidden
+	case errors.Is(err, ErrNotFound):
+		return problem.NotFound
+	case errors.Is(err, ErrConflict):
+		return problem.Conflict
+	}
+	return problem.Unavailable // the store, the log, or a record that does not open: deny, and let the caller try again
+}
+
+// Log is the audit log.
+type Log interface {
+	// Append returns when the record is on disk; with an error there is none.
+	Append(ctx context.Context, event audit.Event) (audit.Record, error)
+	// Count adds to an aggregated record, which is written within a second.
+	Count(event audit.Event)
+}
+
+// Options is what a Service is made of. All fields are required.
+type Options struct {
+	Users     *user.Store
+	Passwords *lockout.Windows // by name tag
+	Codes     *lockout.Windows // by user id
+	Devices   *device.Service
+	TOTP      *totp.Service
+	Sessions  *session.Manager
+	Hasher    *password.Hasher
+	Policy    password.Policy
+	Log       Log
+	LogDir    string // of the audit log
+	// Host is the login host, a word that no password may be made of.
+	Host   string
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Service carries out operations. Safe for concurrent use.
+type Service struct {
+	parts Options
+	// hashing lets one password be hashed at a time. The pool of the logins is not used: a flood of logins must not keep an
+	// operator from acting, and one comparison's work beside it does not slow the door.
+	hashing chan struct{}
+}
+
+// New makes a Service.
+func New(o Options) *Service {
+	return &Service{parts: o, hashing: make(chan struct{}, 1)}
+}
+
+// find returns the account with the name.
+func (s *Service) find(ctx context.Context, name string) (user.User, error) {
+	canonical, err := canonical(name)
+	if err != nil {
+		return user.User{}, err
+	}
+	u, err := s.parts.Users.ByName(ctx, canonical)
+	return u, translate(err)
+}
+
+// translate turns the errors of accounts into those of operations.
+func translate(err error) error {
+	switch {
+	case errors.Is(err, user.ErrNotFound):
+		return ErrNotFound
+	case errors.Is(err, user.ErrNameTaken):
+		return ErrConflict
+	case errors.Is(err, user.ErrInvalid), errors.Is(err, user.ErrInvalidName):
+		_, why, found := strings.Cut(err.Error(), user.ErrInvalid.Error()+": ") // without the operation in front
+		if !found {
+			why = err.Error()
+		}
+		return &InvalidError{Detail: why}
+	}
+	return err
+}
+
+// subject is what a record says about a name. Of a name without an account only its tag is kept, for people type passwords
+// into the wrong field.
+func (s *Service) subject(ctx context.Context, name string) audit.Subject {
+	canonical, err := canonical(name)
+	if err != nil {
+		return audit.Subject{}
+	}
+	if u, err := s.parts.Users.ByName(ctx, canonical); err == nil {
+		return subjectOf(u)
+	}
+	return audit.Subject{Tag: tag(s.parts.Users.NameTag(canonical))}
+}
+
+func subjectOf(u user.User) audit.Subject { return audit.Subject{ID: u.ID, Name: u.Name} }
+
+// tag cuts the HMAC of a name to what records and lists show.
+func tag(nameTag string) string { return nameTag[:min(16, len(nameTag))] }
+
+func canonical(name string) (string, error) {
+	canonical, err := user.Canonical(name)
+	if err != nil {
+		return "", &InvalidError{Detail: user.ErrInvalidName.Error()}
+	}
+	return canonical, nil
+}
+
+// hash makes the hash of a new password that the policy accepts. words are what it must not be made of.
+func (s *Service) hash(ctx context.Context, plain string, words []string) (string, error) {
+	if reasons := s.parts.Policy.Check(plain, words); len(reasons) > 0 {
+		return "", &PasswordError{Reasons: reasons}
+	}
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	case <-ctx.Done():
+		return "", fmt.Errorf("hash password: %w", ctx.Err())
+	}
+	return s.parts.Hasher.Hash(plain)
+}
