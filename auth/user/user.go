@@ -64,25 +64,28 @@ type TOTP struct {
 	EnrolledAt time.Time `json:"enrolled_at"`
 }
 
-// Options say where accounts are kept. All fields are required.
+// Options say where accounts are kept. All fields but EnrolWithin are required.
 type Options struct {
 	// Records seals what it stores: an account holds a password hash and a seed.
 	Records store.Records
 	Now     func() time.Time
 	// NameKey makes the tags of names: at least 32 secret bytes.
 	NameKey []byte
+	// EnrolWithin is how long a new account may enrol by password alone; 0 is EnrolWithin of this package.
+	EnrolWithin time.Duration
 }
 
 // Store keeps accounts. Any number of Stores, in any number of processes, may share one engine. Safe for concurrent use.
 type Store struct {
-	records store.Records
-	now     func() time.Time
-	nameKey []byte
+	records     store.Records
+	now         func() time.Time
+	nameKey     []byte
+	enrolWithin time.Duration
 }
 
 // NewStore makes a Store.
 func NewStore(o Options) *Store {
-	return &Store{records: o.Records, now: o.Now, nameKey: slices.Clone(o.NameKey)}
+	return &Store{records: o.Records, now: o.Now, nameKey: slices.Clone(o.NameKey), enrolWithin: cmp.Or(o.EnrolWithin, EnrolWithin)}
 }
 
 // NameTag is the hexadecimal HMAC-SHA-256 of a canonical name, by which names are kept and failures are counted. For a text
@@ -117,7 +120,7 @@ func (s *Store) Add(ctx context.Context, u User) (User, error) {
 		return User{}, err
 	}
 	u.CreatedAt = s.now().UTC()
-	u.EnrolUntil = u.CreatedAt.Add(EnrolWithin)
+	u.EnrolUntil = u.CreatedAt.Add(s.enrolWithin)
 	u.Revision = 1
 	if u.PasswordHash != "" {
 		u.PasswordChangedAt = u.CreatedAt

@@ -15,6 +15,8 @@ import (
 	"gatehouse/auth/user"
 	"gatehouse/store"
 	"gatehouse/store/boltstore"
+	"gatehouse/store/redisstore"
+	"gatehouse/store/storetest"
 )
 
 // Two hashes of "correct horse battery staple", at costs 4 and 5.
@@ -25,10 +27,22 @@ const (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func bolt(t testing.TB) *boltstore.Store {
+func bolt(t *testing.T) *boltstore.Store {
 	t.Helper()
 	s, err := boltstore.Open(t.Context(), boltstore.Options{
 		Path: filepath.Join(t.TempDir(), "store.db"), Now: func() time.Time { return noon },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func redis(t *testing.T) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.Open(t.Context(), redisstore.Options{
+		URL: storetest.Redis(t).URL(), Now: func() time.Time { return noon }, Timeout: 5 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -369,7 +383,17 @@ func TestStore_ofManyAddsOfOneNameOneWins(t *testing.T) {
 
 func TestStore_addsAndDeletesOfOneNameLeaveNoOrphan(t *testing.T) {
 	t.Parallel()
-	s := accounts(bolt(t))
+	for name, open := range map[string]func(*testing.T) store.Records{
+		"bolt":  func(t *testing.T) store.Records { return bolt(t) },
+		"redis": func(t *testing.T) store.Records { return redis(t) },
+	} {
+		t.Run(name, func(t *testing.T) { addAndDelete(t, accounts(open(t))) })
+	}
+}
+
+// addAndDelete lets eight clients add and delete one name for a while, and looks at what is left.
+func addAndDelete(t *testing.T, s *user.Store) {
+	t.Helper()
 	var ids sync.Map
 	var group sync.WaitGroup
 	for range 8 {
