@@ -222,3 +222,11 @@ func route(t testing.TB, origin, upstream string) proxy.Route {
 	}
 	return proxy.Route{Origin: origin, Upstream: u}
 }
+
+// closer closes a channel when the first request is over.
+type closer struct {
+	once sync.Once
+	done chan struct{}
+}
+
+func (c *closer) Answered(string, problem.Code) { c.once.Do(func() { close(c.done) }) }
