@@ -61,7 +61,7 @@ var Kinds = []Kind{
 	{"sessions-ended/<user id>", "record", "the absolute limit of a session", "session", "the instant before which a login of the user starts no session"},
 	{"bucket/<address or prefix>", "counter", "until the bucket is full again", "ratelimit", "token bucket of a client address (GCRA, microseconds)"},
 	{"totp/<enrolment id>", "counter", "kept until the enrolment ends", "auth/totp", "last used time step"},
-	{FeedKey, "feed", "15 minutes", "session", "revocations, to every gateway"},
+	{FeedKey, "feed", "kept; messages 15 minutes, the newest stays", "session", "revocations, to every gateway"},
 }
 
 // KeyringKey is the keyring, the one record that the keyring itself does not seal.

@@ -31,13 +31,8 @@ func Redis(t *testing.T, args ...string) *Server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatalf("this test needs a real Redis: install the Debian package redis-server (%v)", err)
 	}
-	addr := freeAddr(t)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	s := &Server{t: t, addr: addr, args: append([]string{
+	port, dir := FreePort(t), t.TempDir()
+	s := &Server{t: t, addr: net.JoinHostPort("127.0.0.1", port), args: append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
 	}, args...)}
@@ -46,16 +41,20 @@ func Redis(t *testing.T, args ...string) *Server {
 	return s
 }
 
-// freeAddr finds a port that nobody uses. Another process could take it before the server does; the server then does not
-// come up and the test says so.
-func freeAddr(t *testing.T) string {
+// FreePort finds a port of loopback that nobody uses. Another process could take it before a server does; the server then
+// does not come up and the test says so.
+func FreePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return l.Addr().String()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // Addr is where the server listens.
