@@ -9,12 +9,17 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
 
 // maxFile is how long a configuration file, or a file that holds one value, may be.
 const maxFile = 1 << 20
+
+// maxDepth is how many collections may begin within each other, or on one line. No setting needs more than a few; the parser
+// recurses, and its time grows with the square of the depth.
+const maxDepth = 32
 
 // readLimited reads a file of at most maxFile bytes.
 func readLimited(path string) ([]byte, error) {
@@ -41,7 +46,12 @@ type fileReader struct {
 
 // read takes all settings out of a file. What is wrong becomes a problem; the rest is read on.
 func (r *fileReader) read(data []byte) {
-	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	tokens := lexer.Tokenize(string(data))
+	if t := tooDeep(tokens); t != nil {
+		*r.problems = append(*r.problems, Problem{Place: r.place(t), Message: "is nested too deeply"})
+		return
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		r.syntax(err)
 		return
@@ -60,6 +70,28 @@ func (r *fileReader) read(data []byte) {
 			r.problem(body, "", "must be settings, one to a line, as in listen: 127.0.0.1:8080")
 		}
 	}
+}
+
+// tooDeep returns the token at which more than maxDepth is reached.
+func tooDeep(tokens token.Tokens) *token.Token {
+	open, entries, line := 0, 0, 0
+	for _, t := range tokens {
+		if t.Position.Line != line {
+			entries, line = 0, t.Position.Line
+		}
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			open++
+		case token.SequenceEndType, token.MappingEndType:
+			open--
+		case token.SequenceEntryType, token.MappingKeyType:
+			entries++
+		}
+		if max(open, entries) > maxDepth {
+			return t
+		}
+	}
+	return nil
 }
 
 func (r *fileReader) syntax(err error) {
