@@ -1,0 +1,169 @@
+// Package web is the login edge: the pages and the JSON login under /.gatehouse/.
+//
+// It promises: a POST is served only for a form that this gateway drew for this browser (form token), from this origin; the
+// body is read after the address had a token and never beyond 16 kB; a redirect leaves only to where checkNext allows; an
+// answer says no more than its problem code, and is never stored by a cache. It keeps no state of its own.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"gatehouse/audit"
+	"gatehouse/auth"
+	"gatehouse/problem"
+	"gatehouse/ratelimit"
+	"gatehouse/session"
+)
+
+// Prefix is the path under which everything of the gateway's own lives, on every host.
+const Prefix = "/.gatehouse/"
+
+// MaxBody is the largest body of a login, in bytes.
+const MaxBody = 16 << 10
+
+// Login is the login flow.
+type Login interface {
+	Login(ctx context.Context, client auth.Client, present func() (auth.Presented, error)) auth.Outcome
+	// Waiting returns the name of the account whose login waits for a code behind the challenge, in this browser.
+	Waiting(ctx context.Context, challenge, browser string) (string, error)
+}
+
+// Sessions are the sessions of people who are signed in.
+type Sessions interface {
+	Authenticate(ctx context.Context, r *http.Request, origin string) (session.Principal, error)
+	Renew(ctx context.Context, r *http.Request, origin string) (session.Principal, []*http.Cookie, error)
+	// Revoke records the event and ends the session on every host and gateway.
+	Revoke(ctx context.Context, userID, sessionID string, event audit.Event) error
+	// RevokeUser ends all sessions of a user, but the one excepted, and returns how many.
+	RevokeUser(ctx context.Context, userID, except string, event audit.Event) (int, error)
+}
+
+// RateLimit is the address bucket, for POSTs that are served without a session and are no login.
+type RateLimit interface {
+	Take(ctx context.Context, address netip.Addr) (ratelimit.Token, error)
+}
+
+// Recorder counts refusals and attempts to get around something.
+type Recorder interface {
+	Count(event audit.Event)
+}
+
+// Visitor is who sends a request, as the gateway found out.
+type Visitor struct {
+	RequestID string
+	Address   netip.Addr
+	Network   netip.Prefix
+	Claimed   string
+}
+
+// Options is what an Edge is made of; all are required.
+type Options struct {
+	Login     Login
+	Sessions  Sessions
+	RateLimit RateLimit
+	Audit     Recorder
+	// External is the login host as browsers see it: scheme and host only.
+	External *url.URL
+	// FormKey makes form tokens; the same for all gateways of one store.
+	FormKey []byte
+	// JWKS returns the public keys.
+	JWKS    func() []byte
+	Visitor func(*http.Request) Visitor
+	Now     func() time.Time
+	Logger  *slog.Logger
+}
+
+// Edge serves the routes of the login host. Safe for concurrent use.
+type Edge struct {
+	Options
+	origin string
+	cross  *http.CrossOriginProtection
+	mux    *http.ServeMux
+}
+
+// New makes an Edge.
+func New(o Options) *Edge {
+	e := &Edge{Options: o, origin: o.External.Scheme + "://" + o.External.Host, cross: http.NewCrossOriginProtection(), mux: http.NewServeMux()}
+	for _, route := range e.Routes() {
+		e.mux.Handle(route.Path, e.methods(route))
+	}
+	return e
+}
+
+// Route is one path of the edge.
+type Route struct {
+	Path      string
+	Get, Post http.HandlerFunc // nil: the method is not allowed
+	// Limited: a POST without a session draws a token of its address.
+	Limited bool
+}
+
+// Routes is every path that the edge serves, in one place. Everything else under Prefix is not found.
+func (e *Edge) Routes() []Route {
+	return []Route{
+		{Path: Prefix + "login", Get: e.loginPage, Post: e.loginForm, Limited: true},
+		{Path: Prefix + "login/code", Get: e.codePage, Post: e.codeForm, Limited: true},
+		{Path: Prefix + "logout", Get: e.logoutPage, Post: e.logoutForm, Limited: true},
+		{Path: Prefix + "api/v1/login", Post: e.loginJSON, Limited: true},
+		{Path: Prefix + "api/v1/logout", Post: e.logoutJSON, Limited: true},
+		{Path: Prefix + "api/v1/session", Get: e.sessionJSON},
+		{Path: Prefix + "jwks.json", Get: e.jwks},
+		{Path: Prefix + "assets/gatehouse.css", Get: e.styleSheet},
+	}
+}
+
+// ServeHTTP serves what lies under Prefix.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	handler, pattern := e.mux.Handler(r)
+	if pattern == "" || pattern != r.URL.Path { // the mux would redirect a path that it cleans
+		e.Problem(w, r, problem.New(problem.NotFound))
+		return
+	}
+	handler.ServeHTTP(w, r)
+}
+
+// methods lets the route's methods through; HEAD is GET (RFC 9110, section 9.3.2).
+func (e *Edge) methods(route Route) http.Handler {
+	allow := ""
+	if route.Get != nil {
+		allow = "GET, HEAD"
+	}
+	if route.Post != nil {
+		if allow != "" {
+			allow += ", "
+		}
+		allow += "POST"
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case (r.Method == http.MethodGet || r.Method == http.MethodHead) && route.Get != nil:
+			route.Get(w, r)
+		case r.Method == http.MethodPost && route.Post != nil:
+			route.Post(w, r)
+		default:
+			w.Header().Set("Allow", allow)
+			e.Problem(w, r, problem.New(problem.MethodNotAllowed))
+		}
+	})
+}
+
+func (e *Edge) jwks(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(e.JWKS())
+}
+
+// client describes the visitor to the login flow. browser is empty for the JSON login.
+func (e *Edge) client(r *http.Request, browser string) auth.Client {
+	v := e.Visitor(r)
+	return auth.Client{
+		Address: v.Address, Network: v.Network, Claimed: v.Claimed, RequestID: v.RequestID, UserAgent: r.UserAgent(),
+		Origin: e.origin, Browser: browser, DeviceCookie: session.ReadDevice(r), Handle: session.ReadHandle(r),
+	}
+}
