@@ -230,7 +230,7 @@ func TestLimiter_givesBackToTheLocalLineToo(t *testing.T) {
 func TestLimiter_clockThatWasAhead(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	l := limiter(t, c)
+	l := ratelimit.New(ratelimit.Options{Counters: twice{bolt(t, c)}, Now: c.Now})
 	takes(t, l, 10, always("192.0.2.1"))
 	c.Add(-20 * time.Second)
 	if got := takes(t, l, 5, always("192.0.2.1")); got != 0 {
@@ -245,6 +245,36 @@ func TestLimiter_clockThatWasAhead(t *testing.T) {
 	c.Add(6 * time.Second)
 	if got := takes(t, l, 3, always("192.0.2.1")); got != 1 {
 		t.Errorf("6s later: got %d, want 1", got)
+	}
+}
+
+// twice does every correction twice, as two gateways would that find the same wrong time at once.
+type twice struct{ store.Counters }
+
+func (w twice) Advance(ctx context.Context, key store.CounterKey, floor, step, ceil int64, keep time.Duration) (int64, bool, error) {
+	if step < 0 {
+		if value, ok, err := w.Counters.Advance(ctx, key, floor, step, ceil, keep); err != nil {
+			return value, ok, err
+		}
+	}
+	return w.Counters.Advance(ctx, key, floor, step, ceil, keep)
+}
+
+// Two gateways whose clocks differ by less than the leeway must not each correct what the other wrote: that would be a spring
+// of tokens.
+func TestLimiter_gatewaysWithDifferentClocksGiveNoMore(t *testing.T) {
+	t.Parallel()
+	behind, ahead := newClock(), newClock()
+	ahead.Add(20 * time.Second)
+	engine := bolt(t, behind)
+	slow := ratelimit.New(ratelimit.Options{Counters: engine, Now: behind.Now})
+	fast := ratelimit.New(ratelimit.Options{Counters: engine, Now: ahead.Now})
+	got := 0
+	for range 20 {
+		got += takes(t, fast, 5, always("192.0.2.1")) + takes(t, slow, 5, always("192.0.2.1"))
+	}
+	if got != 10 {
+		t.Errorf("got %d tokens, want 10", got)
 	}
 }
 
