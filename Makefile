@@ -47,5 +47,6 @@ fuzz: ## fuzz every fuzz target for FUZZTIME (default 30s) each
 	done
 
 .PHONY: generate
-generate: ## write anew what is made from the source: the sample configuration and its schema
+generate: ## write anew what is made from the source: sample configuration, its schema, docs/state.md
 	@$(GO) test ./configs -run TestReference -update
+	@$(GO) test ./store -run TestState -update
