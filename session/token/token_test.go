@@ -391,15 +391,15 @@ func TestKeySet_signsNothingIncomplete(t *testing.T) {
 	t.Parallel()
 	keys, _ := vectorKeys(t)
 	for name, change := range map[string]func(*token.Claims){
-		"no id":          func(c *token.Claims) { c.ID = "" },
-		"no issuer":      func(c *token.Claims) { c.Issuer = "" },
-		"no audience":    func(c *token.Claims) { c.Audience = "" },
-		"no subject":     func(c *token.Claims) { c.Subject = "" },
-		"no session":     func(c *token.Claims) { c.SessionID = "" },
-		"no auth time":   func(c *token.Claims) { c.AuthTime = time.Time{} },
-		"no end":         func(c *token.Claims) { c.ExpiresAt = time.Time{} },
-		"too long":       func(c *token.Claims) { c.ExpiresAt = start.Add(5*time.Minute + time.Second) },
-		"ends at once":   func(c *token.Claims) { c.ExpiresAt = c.IssuedAt },
+		"no id":         func(c *token.Claims) { c.ID = "" },
+		"no issuer":     func(c *token.Claims) { c.Issuer = "" },
+		"no audience":   func(c *token.Claims) { c.Audience = "" },
+		"no subject":    func(c *token.Claims) { c.Subject = "" },
+		"no session":    func(c *token.Claims) { c.SessionID = "" },
+		"no auth time":  func(c *token.Claims) { c.AuthTime = time.Time{} },
+		"no end":        func(c *token.Claims) { c.ExpiresAt = time.Time{} },
+		"too long":      func(c *token.Claims) { c.ExpiresAt = start.Add(5*time.Minute + time.Second) },
+		"ends at once":  func(c *token.Claims) { c.ExpiresAt = c.IssuedAt },
 		"clock at 1970": func(c *token.Claims) { c.IssuedAt = time.Unix(0, 0); c.ExpiresAt = time.Unix(60, 0) },
 	} {
 		c := claims()

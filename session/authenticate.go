@@ -1,0 +1,145 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"gatehouse/session/token"
+	"gatehouse/store"
+)
+
+// Authenticate returns who sends the request to the host with this origin.
+//
+// A token of ours in Authorization, good or not, decides alone: ErrBadBearer if it is not good. Other Authorization values are
+// the app's and not looked at; two lines are ErrBadRequest. Otherwise the access cookie decides: ErrNoSession, ErrExpired if
+// Renew may help, ErrDuplicate, ErrBadRequest. ErrUnavailable: the token was not seen before and the store cannot be read.
+func (m *Manager) Authenticate(ctx context.Context, r *http.Request, origin string) (Principal, error) {
+	now := m.o.Now()
+	raw, ours, err := m.bearer(r.Header["Authorization"])
+	if err != nil {
+		return Principal{}, err
+	}
+	if ours {
+		p, err := m.admit(ctx, raw, token.BearerToken, m.o.Issuer, now)
+		if errors.Is(err, ErrNoSession) {
+			return Principal{}, fmt.Errorf("%w: %v", ErrBadBearer, err) // and not an ErrNoSession: no login page helps
+		}
+		return p, err
+	}
+	return m.byCookie(ctx, r, origin, now)
+}
+
+// bearer finds a token of ours in Authorization. Every word counts, whatever scheme stands before it, so that none that an app
+// could read reaches one; but only the form of RFC 6750, section 2.1, is good.
+func (m *Manager) bearer(lines []string) (raw string, ours bool, err error) {
+	switch len(lines) {
+	case 0:
+		return "", false, nil
+	case 1:
+	default:
+		return "", false, fmt.Errorf("%d Authorization lines: %w", len(lines), ErrBadRequest)
+	}
+	scheme, raw, _ := strings.Cut(strings.Trim(lines[0], " \t"), " ")
+	raw = strings.TrimLeft(raw, " ")
+	if strings.EqualFold(scheme, "Bearer") && m.verified.get(keyOf(raw)) != nil {
+		return raw, true, nil
+	}
+	for word := range strings.FieldsFuncSeq(lines[0], func(c rune) bool { return strings.ContainsRune(" \t,;=\"", c) }) {
+		if !token.Ours(word, m.o.Issuer) {
+			continue
+		}
+		if !strings.EqualFold(scheme, "Bearer") {
+			return "", false, fmt.Errorf("%w: another scheme", ErrBadBearer)
+		}
+		return raw, true, nil
+	}
+	return "", false, nil
+}
+
+func (m *Manager) byCookie(ctx context.Context, r *http.Request, origin string, now time.Time) (Principal, error) {
+	j, err := readCookies(r.Header["Cookie"])
+	if err != nil {
+		return Principal{}, err
+	}
+	access, held := j.access()
+	if held {
+		p, err := m.admit(ctx, access, token.CookieToken, origin, now)
+		if !errors.Is(err, errNotGood) {
+			return p, err
+		}
+	}
+	// The handle decides, whatever is wrong with the token: nothing of the token is used in a renewal.
+	if _, ok := m.openHandle(j.handle(), origin); ok {
+		return Principal{}, ErrExpired
+	}
+	return Principal{}, ErrNoSession
+}
+
+// errNotGood: the token itself is not good here and now. Its session may be.
+var errNotGood = fmt.Errorf("%w: access token is not good", ErrNoSession)
+
+// admit returns the principal of an access token: at once if it was verified before, else after verifying it and reading its
+// session.
+func (m *Manager) admit(ctx context.Context, raw string, purpose token.Purpose, audience string, now time.Time) (Principal, error) {
+	key := keyOf(raw)
+	// The same token shown in another place was verified for this one only: it goes through everything again, and fails there.
+	if e := m.verified.get(key); e != nil && e.purpose == purpose && e.audience == audience {
+		switch {
+		case !now.Before(e.expires), e.expires.Sub(now) > token.MaxLifetime+token.Leeway: // expired, or the clock was set back
+			m.verified.remove(key)
+			return Principal{}, errNotGood
+		case m.revoked.covers(e.who):
+			m.verified.remove(key)
+			return Principal{}, ErrNoSession
+		}
+		return e.principal, nil
+	}
+	claims, err := m.o.Keys.Verify(raw, purpose, m.o.Issuer, audience, now)
+	if err != nil {
+		return Principal{}, fmt.Errorf("%w: %w", errNotGood, err)
+	}
+	return m.firstSight(ctx, key, claims, purpose, now)
+}
+
+// firstSight reads the session behind a token that was just verified.
+func (m *Manager) firstSight(ctx context.Context, key tokenKey, c token.Claims, purpose token.Purpose, now time.Time) (Principal, error) {
+	user, ok := parseID(c.Subject)
+	session, valid := parseID(c.SessionID)
+	if !ok || !valid {
+		return Principal{}, errNotGood
+	}
+	epoch := m.verified.epoch.Load() // before the read
+	doc, _, err := m.load(ctx, user, session)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return Principal{}, ErrNoSession
+	case err != nil:
+		return Principal{}, unavailable("read session", err)
+	case !doc.alive(now):
+		return Principal{}, ErrNoSession
+	}
+	p := doc.principal(session)
+	p.Bearer = purpose == token.BearerToken
+	if who, _ := p.subject(); m.revoked.covers(who) {
+		return Principal{}, ErrNoSession // it arrived while the record was read, or the record lags behind the feed
+	}
+	return m.remember(key, p, purpose, c.Audience, c.ExpiresAt, epoch), nil
+}
+
+// remember keeps a verified token while this gateway is in step with the feed. The revocation set is asked again whenever the
+// token is presented, so what is revoked between the read of its session and this is refused all the same
+// (TestManager_refusesWhatWasRevokedWhileItWasRead).
+func (m *Manager) remember(key tokenKey, p Principal, purpose token.Purpose, audience string, expires time.Time, epoch uint64) Principal {
+	p.epoch = epoch
+	if !m.inStep.Load() {
+		return p
+	}
+	who, _ := p.subject()
+	p.assertions = &assertions{}
+	m.verified.put(key, &entry{principal: p, purpose: purpose, audience: audience, expires: expires, who: who}, epoch)
+	return p
+}

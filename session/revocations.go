@@ -1,0 +1,133 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gatehouse/session/token"
+)
+
+// maxRevoked is how many revocations are remembered. Beyond it the verified tokens are forgotten instead, and with them the
+// need to remember: each session is then read from the store, where the revoked ones are gone.
+const maxRevoked = 1_000_000
+
+// subject is what a revocation is compared with.
+type subject struct {
+	user, session id
+	created       time.Time // of the session
+}
+
+// rule ends all sessions of a user but one that began before an instant.
+type rule struct {
+	before time.Time
+	except id
+	until  int64 // Unix seconds
+}
+
+// revocations are the sessions and users whose tokens are refused, kept until every token of theirs has expired.
+type revocations struct {
+	count  atomic.Int64 // sessions held
+	rules  atomic.Int64 // users held; 0 spares the look
+	shards [shards]revocationShard
+}
+
+type revocationShard struct {
+	mu       sync.RWMutex
+	sessions map[id]int64 // guarded by mu; until, in Unix seconds
+	users    map[id]rule  // guarded by mu
+}
+
+func newRevocations() *revocations {
+	r := &revocations{}
+	for i := range r.shards {
+		r.shards[i].sessions, r.shards[i].users = map[id]int64{}, map[id]rule{}
+	}
+	return r
+}
+
+func (r *revocations) shard(x id) *revocationShard { return &r.shards[x[0]%shards] }
+
+// covers reports whether a session was revoked.
+func (r *revocations) covers(who subject) bool {
+	s := r.shard(who.session)
+	s.mu.RLock()
+	_, ended := s.sessions[who.session]
+	s.mu.RUnlock()
+	if ended || r.rules.Load() == 0 {
+		return ended
+	}
+	s = r.shard(who.user)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	rule, ok := s.users[who.user]
+	return ok && rule.covers(who)
+}
+
+func (r rule) covers(who subject) bool {
+	return who.created.Before(r.before) && who.session != r.except
+}
+
+// keepRevocation is how long a revocation is held: no token of the session lives longer, by whichever clock.
+const keepRevocation = token.MaxLifetime + 2*token.Leeway
+
+func (r *revocations) addSession(x id, now time.Time) {
+	s := r.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, held := s.sessions[x]; !held {
+		r.count.Add(1)
+	}
+	s.sessions[x] = now.Add(keepRevocation).Unix()
+}
+
+func (r *revocations) addUser(x id, before time.Time, except id, now time.Time) {
+	s := r.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, held := s.users[x]
+	if held && before.Before(old.before) {
+		return // an older message that arrives again must not take back a newer one
+	}
+	if !held {
+		r.rules.Add(1)
+	}
+	s.users[x] = rule{before: before, except: except, until: now.Add(keepRevocation).Unix()}
+}
+
+// sweep drops what no token needs any more.
+func (r *revocations) sweep(now time.Time) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for x, until := range s.sessions {
+			if until <= now.Unix() {
+				delete(s.sessions, x)
+				r.count.Add(-1)
+			}
+		}
+		for x, rule := range s.users {
+			if rule.until <= now.Unix() {
+				delete(s.users, x)
+				r.rules.Add(-1)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// full reports whether more is held than the bound.
+func (r *revocations) full() bool { return r.count.Load()+r.rules.Load() > maxRevoked }
+
+// clear drops everything; only right after the verified tokens were forgotten.
+func (r *revocations) clear() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		r.count.Add(-int64(len(s.sessions)))
+		r.rules.Add(-int64(len(s.users)))
+		clear(s.sessions)
+		clear(s.users)
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,195 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gatehouse/audit"
+	"gatehouse/store"
+)
+
+// kindEnded is the one kind of message that sessions put on the feed.
+const kindEnded = "sessions-ended"
+
+// message says which sessions of a user have ended: those named, and, with Before, all that began before it but Except.
+type message struct {
+	Kind     string   `json:"kind"`
+	User     string   `json:"user"`
+	Sessions []string `json:"sessions,omitempty"`
+	Before   int64    `json:"before,omitempty"` // microseconds since 1970
+	Except   string   `json:"except,omitempty"`
+}
+
+// Revoke ends one session, everywhere. The event is recorded first; then the session's record is deleted, the other gateways
+// are told, and this one refuses it. An error means that it may live on: do it again, which is safe at any point, also for a
+// session that is gone. It goes on when ctx is cancelled, once begun. ErrNoSession: the ids are none.
+func (m *Manager) Revoke(ctx context.Context, userID, sessionID string, event audit.Event) error {
+	user, ok := parseID(userID)
+	session, valid := parseID(sessionID)
+	if !ok || !valid {
+		return ErrNoSession
+	}
+	ctx, cancel := finish(ctx)
+	defer cancel()
+	return m.revoke(ctx, user, session, event)
+}
+
+func (m *Manager) revoke(ctx context.Context, user, session id, event audit.Event) error {
+	event.Session = cmp.Or(event.Session, publicID(session.String()))
+	event.Subject.ID = cmp.Or(event.Subject.ID, user.String())
+	if _, err := m.o.Recorder.Append(ctx, event); err != nil {
+		return unavailable("record the end of a session", err)
+	}
+	if err := m.o.Records.Delete(ctx, store.SessionKey(user.String(), session.String()), 0); err != nil {
+		return unavailable("end session", err)
+	}
+	if err := m.announce(ctx, message{Kind: kindEnded, User: user.String(), Sessions: []string{session.String()}}); err != nil {
+		return err
+	}
+	m.unlist(ctx, session)
+	return nil
+}
+
+// RevokeUser ends all sessions of a user but the one with the id except ("" for none), everywhere, and returns how many were
+// live. Order and errors are those of Revoke.
+//
+// The rule for what begins at the same time: every login that was complete before now ends, too. RevokeUser leaves this instant
+// where Activate looks, then lists, so a login under way is either found or refused. The instant also goes with the message, so
+// that a second try reaches the gateways for sessions that a first one deleted and could not announce; between gateways whose
+// clocks differ it is exact only for the sessions that the message names, and a login within that difference may end with them.
+// What changes the account (disabling it, a new password) must do so before it calls this.
+func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event audit.Event) (int, error) {
+	user, ok := parseID(userID)
+	kept, valid := parseID(except)
+	if !ok || !valid && except != "" {
+		return 0, ErrNoSession
+	}
+	ctx, cancel := finish(ctx)
+	defer cancel()
+	event.Subject.ID = cmp.Or(event.Subject.ID, userID)
+	if _, err := m.o.Recorder.Append(ctx, event); err != nil {
+		return 0, unavailable("record the end of sessions", err)
+	}
+	before, err := m.endBefore(ctx, userID)
+	if err != nil {
+		return 0, unavailable("end logins under way", err)
+	}
+	all, err := m.all(ctx, user)
+	if err != nil {
+		return 0, unavailable("list sessions", err)
+	}
+	live, now := 0, m.o.Now()
+	ended := message{Kind: kindEnded, User: userID, Before: before.UnixMicro(), Except: except}
+	for _, s := range all {
+		if except != "" && s.id == kept {
+			continue
+		}
+		if err := m.o.Records.Delete(ctx, store.SessionKey(userID, s.id.String()), 0); err != nil {
+			return 0, unavailable("end session", err)
+		}
+		ended.Sessions = append(ended.Sessions, s.id.String())
+		if s.doc.alive(now) && !m.idle(s.doc, now) {
+			live++
+		}
+	}
+	if err := m.announce(ctx, ended); err != nil {
+		return 0, err
+	}
+	for _, s := range all {
+		if except == "" || s.id != kept {
+			m.unlist(ctx, s.id)
+		}
+	}
+	return live, nil
+}
+
+// announce tells every gateway, this one last: while the others may not know, this one goes on to serve the session, so that
+// the user who signs out and got an error can do it again.
+func (m *Manager) announce(ctx context.Context, ended message) error {
+	text, err := json.Marshal(ended)
+	if err != nil {
+		return fmt.Errorf("publish the end of sessions: %w", err)
+	}
+	if _, err := m.o.Feed.Publish(ctx, text); err != nil {
+		return unavailable("publish the end of sessions", err)
+	}
+	return m.apply(text)
+}
+
+// unlist takes a session out of the index. If that fails the entry leads to nothing, until the session would have ended.
+func (m *Manager) unlist(ctx context.Context, session id) {
+	_ = m.o.Records.Delete(ctx, store.SessionOfKey(publicID(session.String())), 0)
+}
+
+// apply refuses from now on what a message ends. It is an error if the message cannot be understood.
+func (m *Manager) apply(text []byte) error {
+	var ended message
+	if err := json.Unmarshal(text, &ended); err != nil {
+		return fmt.Errorf("read feed message: %w", err)
+	}
+	user, ok := parseID(ended.User)
+	if ended.Kind != kindEnded || !ok {
+		return errors.New("read feed message: unknown kind or user")
+	}
+	now := m.o.Now()
+	for _, text := range ended.Sessions {
+		session, ok := parseID(text)
+		if !ok {
+			return errors.New("read feed message: bad session")
+		}
+		m.revoked.addSession(session, now)
+	}
+	if ended.Before != 0 {
+		except, _ := parseID(ended.Except)
+		m.revoked.addUser(user, time.UnixMicro(ended.Before), except, now)
+	}
+	m.watches.end(func(w watch) bool { return m.revoked.covers(w.who) })
+	if m.revoked.full() {
+		m.verified.forget()
+		m.revoked.clear()
+	}
+	return nil
+}
+
+// marker is the record behind SessionsEndedKey.
+type marker struct {
+	Before int64 `json:"before"` // microseconds since 1970
+}
+
+// endBefore writes now as the instant before which no login of the user starts a session, and returns it. It never goes back.
+func (m *Manager) endBefore(ctx context.Context, userID string) (time.Time, error) {
+	now := m.o.Now()
+	at := marker{Before: now.UnixMicro()}
+	err := store.Update(ctx, m.o.Records, store.SessionsEndedKey(userID), func(old store.Record) ([]byte, time.Time, error) {
+		at.Before = now.UnixMicro()
+		if old.Version != 0 {
+			var former marker
+			if err := json.Unmarshal(old.Value, &former); err != nil {
+				return nil, time.Time{}, err
+			}
+			at.Before = max(at.Before, former.Before)
+		}
+		value, err := json.Marshal(at)
+		return value, now.Add(m.o.Absolute), err
+	})
+	return time.UnixMicro(at.Before), err
+}
+
+func (m *Manager) endedBefore(ctx context.Context, userID string) (time.Time, error) {
+	record, err := m.o.Records.Get(ctx, store.SessionsEndedKey(userID))
+	if errors.Is(err, store.ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	var at marker
+	if err := json.Unmarshal(record.Value, &at); err != nil {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(at.Before), nil
+}
