@@ -147,18 +147,21 @@ func translate(err error) error {
 
 // subject is what a record says about a name. Of a name without an account only its tag is kept, for people type passwords
 // into the wrong field.
-func (s *Service) subject(ctx context.Context, name string) audit.Subject {
+// A text that is no name at all is no subject.
+func (s *Service) subject(ctx context.Context, name string) (audit.Subject, error) {
 	canonical, err := canonical(name)
 	if err != nil {
-		return audit.Subject{}
+		return audit.Subject{}, nil
 	}
-	if u, err := s.parts.Users.ByName(ctx, canonical); err == nil {
-		return subjectOf(u)
+	u, err := s.parts.Users.ByName(ctx, canonical)
+	if err != nil && !errors.Is(err, user.ErrNotFound) {
+		return audit.Subject{}, err
 	}
-	return audit.Subject{Tag: tag(s.parts.Users.NameTag(canonical))}
+	if err == nil {
+		return audit.Subject{ID: u.ID, Name: u.Name}, nil
+	}
+	return audit.Subject{Tag: tag(s.parts.Users.NameTag(canonical))}, nil
 }
-
-func subjectOf(u user.User) audit.Subject { return audit.Subject{ID: u.ID, Name: u.Name} }
 
 // tag cuts the HMAC of a name to what records and lists show.
 func tag(nameTag string) string { return nameTag[:min(16, len(nameTag))] }

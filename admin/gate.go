@@ -146,7 +146,10 @@ func (s *Service) do(ctx context.Context, c call) error {
 // prepare checks what every call has in common, then what is particular to this one.
 func (s *Service) prepare(ctx context.Context, c call, event *audit.Event) error {
 	if c.name != "" {
-		event.Subject = s.subject(ctx, c.name)
+		var err error
+		if event.Subject, err = s.subject(ctx, c.name); err != nil {
+			return err
+		}
 	}
 	if len(c.why) > api.MaxReason {
 		return &InvalidError{Detail: fmt.Sprintf("The reason is over %d bytes.", api.MaxReason)}
@@ -177,7 +180,7 @@ func (s *Service) deny(ctx context.Context, c call, event audit.Event) error {
 	event.Kind, event.Outcome, event.Severity = audit.KindAccessDenied, audit.Denied, audit.Low
 	event.Code = string(problem.Forbidden)
 	if c.name != "" {
-		event.Subject = s.subject(ctx, c.name)
+		event.Subject, _ = s.subject(ctx, c.name) // who was meant is worth knowing, and no reason not to deny
 	}
 	if _, err := s.parts.Log.Append(ctx, event); err != nil {
 		return fmt.Errorf("%s: %w", c.op, err)
@@ -200,8 +203,14 @@ func (s *Service) failed(ctx context.Context, event audit.Event, err error) erro
 // Refused counts a request that never became an operation: without a valid token, from a browser, or malformed. These are
 // aggregated, for anybody who reaches the listener can send them.
 func (s *Service) Refused(c Caller, code problem.Code) {
+	kind := audit.KindRefused
+	switch code {
+	case problem.SessionRequired, problem.Forbidden, problem.CrossSite, problem.Misdirected:
+		kind = audit.KindAccessDenied
+	default: // malformed
+	}
 	s.parts.Log.Count(audit.Event{
-		Kind:    audit.KindAccessDenied,
+		Kind:    kind,
 		Outcome: audit.Denied,
 		Actor:   c.Actor,
 		Client:  c.Client,

@@ -112,12 +112,10 @@ func (s *Service) ResetLockout(ctx context.Context, c Caller, name, why string) 
 			if who, err = s.subjects(ctx, name); err != nil {
 				return err
 			}
-			var cleared []string
-			err = s.eachWindow(ctx, who, func(status lockout.Status, window string) {
-				cleared = append(cleared, describe(status, window))
+			// One detail for each window: one for all of them would be cut where an account has many devices.
+			return s.eachWindow(ctx, who, func(status lockout.Status, window string) {
+				event.Details["cleared/"+window+"/"+status.Class] = describe(status)
 			})
-			event.Details["cleared"] = cmp.Or(strings.Join(cleared, "; "), "nothing")
-			return err
 		},
 		act: func(ctx context.Context, _ audit.Record) error {
 			_, err := s.parts.Passwords.Reset(ctx, who.tag)
@@ -171,9 +169,9 @@ func (s *Service) eachWindow(ctx context.Context, who subjects, each func(lockou
 	return err
 }
 
-// describe says in the log what a reset cleared.
-func describe(status lockout.Status, window string) string {
-	text := fmt.Sprintf("%s window of %s: %d failures", window, status.Class, status.Failures)
+// describe says in the log what a reset cleared in one window.
+func describe(status lockout.Status) string {
+	text := fmt.Sprintf("%d failures", status.Failures)
 	if status.Run > status.Failures {
 		text += fmt.Sprintf(", %d in a row", status.Run)
 	}

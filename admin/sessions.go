@@ -58,7 +58,7 @@ func sessionOf(one session.Session, name string) api.Session {
 		ID:        one.PublicID,
 		User:      name,
 		Methods:   append([]string{}, one.Methods...), // [] and not null
-		Host:      one.Origin,
+		Origin:    one.Origin,
 		Address:   one.ClientAddress,
 		UserAgent: one.UserAgent,
 		AuthTime:  one.AuthTime,

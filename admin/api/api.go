@@ -142,8 +142,8 @@ type Lockout struct {
 type Session struct {
 	ID        string    `json:"id"` // public: names the session and is no credential
 	User      string    `json:"user"`
-	Methods   []string  `json:"methods"` // RFC 8176
-	Host      string    `json:"host,omitempty"`
+	Methods   []string  `json:"methods"`          // RFC 8176
+	Origin    string    `json:"origin,omitempty"` // of the host that it began on
 	Address   string    `json:"address,omitempty"`
 	UserAgent string    `json:"user_agent,omitempty"`
 	AuthTime  time.Time `json:"auth_time"`

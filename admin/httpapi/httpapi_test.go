@@ -360,12 +360,20 @@ func TestAPI_countsWhatIsNoCall(t *testing.T) {
 	for range 3 {
 		ask(t, s, guesser, http.MethodGet, "/v1/users", "")
 	}
+	ask(t, s, administrator, http.MethodGet, "/v1/users?x=y", "")
 	if err := k.Audit.Close(); err != nil { // writes what was counted
 		t.Fatal(err)
 	}
 	records := k.Recorded(t)
-	if len(records) != 1 || records[0].Count != 3 || records[0].Kind != audit.KindAccessDenied || records[0].Code != string(problem.SessionRequired) {
-		t.Errorf("got %+v, want one record of three refusals", records)
+	if len(records) != 2 {
+		t.Fatalf("got %+v, want two records", records)
+	}
+	for _, r := range records {
+		denied := r.Kind == audit.KindAccessDenied && r.Code == string(problem.SessionRequired) && r.Count == 3 && r.Actor.Type == audit.ActorClient
+		malformed := r.Kind == audit.KindRefused && r.Code == string(problem.BadRequest) && r.Count == 1 && r.Actor.ID == "main"
+		if !denied && !malformed {
+			t.Errorf("got %+v, want three refusals without a token, and one malformed request", r)
+		}
 	}
 }
 
