@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
 	"gatehouse/store"
@@ -291,6 +293,71 @@ func TestOpen_refusesADamagedFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) { wantRefused(t, path, "is damaged", "backup") })
+	}
+}
+
+// TestStore_refusesEverythingOnceItsFileIsDamaged takes the file away under the mapping, which is what a failing disk does.
+func TestStore_refusesEverythingOnceItsFileIsDamaged(t *testing.T) {
+	for _, first := range []string{"read", "write"} {
+		t.Run(first, func(t *testing.T) {
+			path, content := filled(t)
+			s := open(t, path, time.Now)
+			if err := os.Truncate(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			if first == "read" {
+				if _, err := s.Get(t.Context(), store.HistoryKey("1")); !errors.Is(err, store.ErrUnavailable) {
+					t.Errorf("Get: %v, want ErrUnavailable", err)
+				}
+			} else if err := s.Check(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("Check: %v, want ErrUnavailable", err)
+			}
+			storetest.WantUnavailable(t, t.Context(), s)
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			storetest.WantUnavailable(t, t.Context(), s) // what it read in between cannot be told apart
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			open(t, path, time.Now) // the lock is free
+		})
+	}
+}
+
+// TestStore_sharesCommits counts the transactions of many writers.
+func TestStore_sharesCommits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	commits := func() int {
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		id := 0
+		if err := db.View(func(tx *bbolt.Tx) error { id = tx.ID(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	s := open(t, path, time.Now)
+	const writers = 200
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			if _, _, err := s.Advance(t.Context(), "c", 0, 1, writers, time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := commits(); n > writers/2 {
+		t.Errorf("%d writers took %d commits", writers, n)
+	} else {
+		t.Logf("%d writers took %d commits", writers, n)
 	}
 }
 
