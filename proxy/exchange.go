@@ -101,8 +101,8 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	out.URL = x.url
 	forged := stripClient(out.Header)
 	session.StripRequest(out.Header)
-	if x.proxy.bearer(out.Header) {
-		out.Header.Del("Authorization")
+	if x.who.Bearer {
+		out.Header.Del("Authorization") // any other value is the app's: Authenticate refuses what it finds of ours elsewhere
 	}
 	if len(out.Trailer) > 0 {
 		forged = stripClient(out.Trailer) || forged
@@ -113,13 +113,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if forged {
 		x.proxy.bypass(x.in, bypassIdentity)
 	}
-	identify(out.Header, x.who)
-	out.Header[headerAssertion] = []string{x.assertion}
-	if address := x.proxy.client(x.in).Address; address.IsValid() {
-		out.Header[headerForwardedFor] = []string{address.String()}
-	}
-	out.Header[headerForwardedHost] = []string{x.route.host}
-	out.Header[headerForwardedProto] = []string{x.route.scheme}
+	identify(out.Header, x.who, x.assertion, x.proxy.client(x.in).Address, x.route)
 }
 
 // modify makes the app's answer the client's.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -188,17 +189,25 @@ func stripApp(h http.Header) {
 	session.StripResponse(h)
 }
 
-// identify sets the identity headers. Absent means absent: a header is set only where there is a value.
-func identify(h http.Header, p session.Principal) {
+// identify sets what the gateway says about a request. Absent means absent: a header is set only where there is a value.
+func identify(h http.Header, who session.Principal, assertion string, address netip.Addr, r *route) {
+	values := make([]string, 0, 8) // one array for all
 	set := func(name, value string) {
 		if value != "" {
-			h[name] = []string{value}
+			values = append(values, value)
+			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
-	set(headerUser, p.Name)
-	set(headerName, plainText(p.DisplayName))
-	set(headerEmail, plainText(p.Email))
-	set(headerGroups, strings.Join(p.Groups, ","))
+	set(headerUser, who.Name)
+	set(headerName, plainText(who.DisplayName))
+	set(headerEmail, plainText(who.Email))
+	set(headerGroups, strings.Join(who.Groups, ",")) // the alphabet of group names has no comma
+	set(headerAssertion, assertion)
+	if address.IsValid() {
+		set(headerForwardedFor, address.String())
+	}
+	set(headerForwardedHost, r.host)
+	set(headerForwardedProto, r.scheme)
 }
 
 // plainText is text without what could end a line, drive a terminal or break UTF-8.

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -18,7 +19,6 @@ import (
 	"gatehouse/proxy"
 	"gatehouse/proxy/clientip"
 	"gatehouse/session"
-	"gatehouse/session/token"
 )
 
 // external is the only host of the kit's gateway.
@@ -48,7 +48,7 @@ func (s *people) Authenticate(_ context.Context, r *http.Request, _ string) (ses
 		return session.Principal{}, session.ErrDuplicate
 	}
 	if raw := r.Header.Get("Authorization"); raw != "" && raw != "Basic YTpi" {
-		if raw == "Bearer "+bearer("bob") {
+		if raw == "Bearer bobs-token" {
 			p := principal("bob")
 			p.Bearer = true
 			return p, nil
@@ -70,6 +70,8 @@ func (s *people) Authenticate(_ context.Context, r *http.Request, _ string) (ses
 		p := principal("short")
 		p.ExpiresAt = time.Now().Add(2 * time.Second)
 		return p, nil
+	case "unsigned":
+		return principal("unsigned"), nil
 	case "expired":
 		return session.Principal{}, session.ErrExpired
 	case "away":
@@ -97,6 +99,14 @@ func (s *people) Ended(p session.Principal) <-chan struct{} {
 	return s.ended[p.SessionID]
 }
 
+// Assertion is no JWT here: that is the matter of the session package.
+func (s *people) Assertion(p session.Principal, origin string) (string, error) {
+	if p.Name == "unsigned" {
+		return "", errors.New("no key")
+	}
+	return p.Name + " at " + origin, nil
+}
+
 func (s *people) end(name string) { close(s.endedOf(name)) }
 
 func (s *people) endedOf(name string) chan struct{} {
@@ -104,33 +114,6 @@ func (s *people) endedOf(name string) chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended["session-of-"+name]
-}
-
-// keys signs everything of the tests.
-var keys = sync.OnceValue(func() *token.KeySet {
-	set, err := token.NewKeySet(time.Now())
-	if err != nil {
-		panic(err)
-	}
-	return set
-})
-
-// bearers holds a token for each name: two signatures of one second would differ in their id.
-var bearers sync.Map
-
-func bearer(name string) string {
-	if raw, ok := bearers.Load(name); ok {
-		return raw.(string)
-	}
-	raw, err := keys().Sign(token.BearerToken, token.Claims{
-		ID: "1", Issuer: external, Audience: external, Subject: "id-of-" + name, SessionID: "session-of-" + name,
-		AuthTime: time.Now(), IssuedAt: time.Now(), ExpiresAt: time.Now().Add(4 * time.Minute),
-	})
-	if err != nil {
-		panic(err)
-	}
-	first, _ := bearers.LoadOrStore(name, raw)
-	return first.(string)
 }
 
 // pages answers as problem+json, so that tests can read the code.
@@ -182,7 +165,7 @@ func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gat
 	resolver := clientip.New([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
 	options := proxy.Options{
 		Routes:   []proxy.Route{{Origin: external, Upstream: app}},
-		Sessions: g.Sessions, Signer: keys(), Pages: pages{}, Recorder: g.Witness, Observer: g.Witness, External: external,
+		Sessions: g.Sessions, Assertions: g.Sessions, Pages: pages{}, Recorder: g.Witness, Observer: g.Witness, External: external,
 		Client: resolver.Resolve, RequestID: func(*http.Request) string { return "request-1" },
 		Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}

@@ -25,7 +25,6 @@ import (
 	"gatehouse/problem"
 	"gatehouse/proxy/clientip"
 	"gatehouse/session"
-	"gatehouse/session/token"
 )
 
 // Sessions says who sends a request. *session.Manager does.
@@ -40,9 +39,9 @@ type Sessions interface {
 	Ended(p session.Principal) <-chan struct{}
 }
 
-// Signer signs assertions. *token.KeySet does.
-type Signer interface {
-	Sign(purpose token.Purpose, claims token.Claims) (string, error)
+// Assertions says who somebody is, signed for one app. *session.Manager does, and keeps what it signed.
+type Assertions interface {
+	Assertion(p session.Principal, origin string) (string, error)
 }
 
 // Pages draws what is not the app's.
@@ -82,13 +81,13 @@ type Route struct {
 
 // Options is what a Proxy is made of. All but Observer are required.
 type Options struct {
-	Routes   []Route // at least one; no two with the same host
-	Sessions Sessions
-	Signer   Signer
-	Pages    Pages
-	Recorder Recorder
-	Observer Observer
-	// External is the login host as browsers see it, like an Origin; the issuer of our tokens.
+	Routes     []Route // at least one; no two with the same host
+	Sessions   Sessions
+	Assertions Assertions
+	Pages      Pages
+	Recorder   Recorder
+	Observer   Observer
+	// External is the login host as browsers see it, like an Origin.
 	External string
 	// Client returns where a request came from, as the gateway found out.
 	Client func(*http.Request) clientip.Client
@@ -102,7 +101,7 @@ type Options struct {
 type Proxy struct {
 	routes     map[string]*route // by host as canonicalHost spells it
 	sessions   Sessions
-	assertions *assertions
+	assertions Assertions
 	pages      Pages
 	recorder   Recorder
 	observer   Observer
@@ -132,7 +131,7 @@ func New(o Options) (*Proxy, error) {
 	p := &Proxy{
 		routes: make(map[string]*route, len(o.Routes)), sessions: o.Sessions, pages: o.Pages, recorder: o.Recorder,
 		observer: o.Observer, external: o.External, client: o.Client, requestID: o.RequestID, now: o.Now, logger: o.Logger,
-		assertions: newAssertions(o.Signer, o.External, o.Now),
+		assertions: o.Assertions,
 		errorLog:   slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 		buffers:    newBuffers(),
 	}
@@ -242,7 +241,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	assertion, err := p.assertions.of(who, route.origin)
+	assertion, err := p.assertions.Assertion(who, route.origin)
 	if err != nil {
 		p.logger.ErrorContext(r.Context(), "assertion cannot be signed", "err", err, "request_id", p.requestID(r))
 		p.refuse(w, r, route, problem.New(problem.Internal))

@@ -8,7 +8,6 @@ import (
 
 	"gatehouse/problem"
 	"gatehouse/session"
-	"gatehouse/session/token"
 )
 
 const (
@@ -116,19 +115,6 @@ func unwanted(parameters string) bool {
 		name, value, _ := strings.Cut(strings.TrimSpace(parameter), "=")
 		if strings.EqualFold(name, "q") && strings.Trim(value, "0.") == "" {
 			return true
-		}
-	}
-	return false
-}
-
-// bearer reports whether an Authorization header holds a token of ours, good or not. It looks at every word, whatever the
-// scheme is called: what some app could read as our token does not reach it.
-func (p *Proxy) bearer(h http.Header) bool {
-	for _, line := range h["Authorization"] {
-		for _, word := range strings.FieldsFunc(line, func(c rune) bool { return strings.ContainsRune(" \t,;=\"", c) }) {
-			if token.Ours(word, p.external) {
-				return true
-			}
 		}
 	}
 	return false

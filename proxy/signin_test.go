@@ -42,7 +42,7 @@ func TestProxy_notSignedIn(t *testing.T) {
 		{"too long a way back", "GET /" + strings.Repeat("a", 3000), document, login},
 	}
 	for _, tt := range tests {
-		answers := g.send(t, tt.line+" HTTP/1.1\r\nHost: gate.example\r\n"+tt.header+"\r\n")
+		answers := g.send(t, tt.line+" HTTP/1.1\r\nHost: gate.example\r\nConnection: close\r\n"+tt.header+"\r\n")
 		got := answers.All[0]
 		want := http.StatusUnauthorized
 		if tt.location != "" {

@@ -135,7 +135,7 @@ func TestProxy_webSocketOfAnotherOrigin(t *testing.T) {
 		{"null", "Cookie: __Host-gatehouse=bob\r\nOrigin: null\r\n", 403},
 		{"two", "Cookie: __Host-gatehouse=bob\r\nOrigin: " + external + "\r\nOrigin: " + external + "\r\n", 403},
 		{"none, with a cookie", "Cookie: __Host-gatehouse=bob\r\n", 403},
-		{"foreign, with a bearer token", "Authorization: Bearer " + bearer("bob") + "\r\nOrigin: https://evil.example\r\n", 403},
+		{"foreign, with a bearer token", "Authorization: Bearer bobs-token\r\nOrigin: https://evil.example\r\n", 403},
 	}
 	for _, tt := range tests {
 		got := g.send(t, start+tt.header+"\r\n").All[0]
@@ -146,7 +146,7 @@ func TestProxy_webSocketOfAnotherOrigin(t *testing.T) {
 	if len(up.Requests()) != 0 || up.Open() != 0 {
 		t.Error("the app was dialled")
 	}
-	_, _, answer := g.open(t, start+"Authorization: Bearer "+bearer("bob")+"\r\n\r\n")
+	_, _, answer := g.open(t, start+"Authorization: Bearer bobs-token\r\n\r\n")
 	if answer.StatusCode != http.StatusSwitchingProtocols {
 		t.Errorf("no origin, with a bearer token: got %d", answer.StatusCode)
 	}

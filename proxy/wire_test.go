@@ -68,7 +68,7 @@ func TestProxy_refusesMalformedTargetsAndHosts(t *testing.T) {
 		{"control in the path", "GET /a\x01b HTTP/1.1\r\n" + signedIn, []int{400}},
 	}
 	for _, tt := range tests {
-		answers := g.send(t, tt.raw+"\r\n")
+		answers := g.send(t, tt.raw+"Connection: close\r\n\r\n")
 		if got := answers.Status(t); !slices.Contains(tt.want, got) {
 			t.Errorf("%s: got %d, want one of %v", tt.name, got, tt.want)
 		}
@@ -104,7 +104,7 @@ func TestProxy_methods(t *testing.T) {
 	up := wiretest.NewUpstream(t)
 	g := newGate(t, up.URL)
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "MKCALENDAR"} {
-		if got := g.send(t, method+" /m HTTP/1.1\r\n"+signedIn+"Content-Length: 2\r\n\r\nhi").Status(t); got != http.StatusOK {
+		if got := g.send(t, method+" /m HTTP/1.1\r\n"+signedIn+"Connection: close\r\nContent-Length: 2\r\n\r\nhi").Status(t); got != http.StatusOK {
 			t.Errorf("%s: got %d", method, got)
 		}
 		if got := up.Last(t); got.Line != method+" /m HTTP/1.1" || got.Body != "hi" {
@@ -113,7 +113,7 @@ func TestProxy_methods(t *testing.T) {
 	}
 	before := len(up.Requests())
 	for _, line := range []string{"CONNECT evil.example:443", "CONNECT gate.example:443", "TRACE /", "TRACK /", "FOO /", "get /", "Get /", "QUERY /", "DEBUG /", "PRI /"} {
-		answers := g.send(t, line+" HTTP/1.1\r\n"+signedIn+"\r\n")
+		answers := g.send(t, line+" HTTP/1.1\r\n"+signedIn+"Connection: close\r\n\r\n")
 		got := answers.All[0]
 		allowed := []int{http.StatusMethodNotAllowed}
 		if strings.HasPrefix(line, "CONNECT") {

@@ -59,13 +59,14 @@ func Dial(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// ReadAnswers reads every answer on the connection. The method is that of the first request: the answer to HEAD has no
+// ReadAnswers reads every answer on the connection, until it ends or nothing more comes. The method is that of the first request: the answer to HEAD has no
 // body.
 func ReadAnswers(t testing.TB, conn net.Conn, method string) Answers {
 	t.Helper()
 	in := bufio.NewReader(conn)
 	var got Answers
-	for wait := patience; ; wait = silence {
+	wait := patience
+	for {
 		setReadDeadline(t, conn, wait)
 		if _, err := in.Peek(1); err != nil {
 			got.Closed = !errors.Is(err, os.ErrDeadlineExceeded)
@@ -77,7 +78,12 @@ func ReadAnswers(t testing.TB, conn net.Conn, method string) Answers {
 			got.Broken = true
 			return got
 		}
+		wait = silence
+		if response.Close {
+			wait = patience // the end was announced: it must come
+		}
 		if response.StatusCode < 200 && response.StatusCode != http.StatusSwitchingProtocols {
+			wait = patience
 			got.Interim = append(got.Interim, response)
 			continue
 		}
