@@ -3,10 +3,18 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"gatehouse/configs"
+	"gatehouse/gateway"
 )
 
 func newServeCommand(m machine) *cobra.Command {
@@ -35,6 +43,60 @@ configuration file, or has its default; 'gatehouse config show' says which.`,
 }
 
 // serve builds the gateway and runs it until ctx ends.
-func serve(context.Context, machine, *configs.Loaded) error {
-	return errors.New("the gateway package is not linked in")
+func serve(ctx context.Context, m machine, loaded *configs.Loaded) error {
+	config := loaded.Config
+	workers := max(1, runtime.NumCPU()-1)
+	// Password comparisons run on threads of low priority; with as many more Ps, a worker never holds one that a request needs.
+	runtime.GOMAXPROCS(runtime.NumCPU() + workers)
+	began := m.now()
+	g, err := gateway.New(ctx, config, gateway.Deps{
+		Now: m.now, Elapsed: func() time.Duration { return m.now().Sub(began) }, // monotonic: began keeps its reading
+		Logger: newLogger(config.Log, m.errOut), Workers: workers,
+	})
+	if err != nil {
+		return err
+	}
+	summary, err := g.Summary(ctx)
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	return g.Run(ctx, func(public net.Addr) {
+		summary.Listen = public.String()
+		fmt.Fprint(m.out, startScreen(summary))
+	})
+}
+
+// newLogger makes the program's own log.
+func newLogger(config configs.Log, to io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(config.Level)) // the configuration allows slog's own words only
+	options := &slog.HandlerOptions{Level: level}
+	if config.Format == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// startScreen is what an operator sees once the listeners are open.
+func startScreen(s gateway.Summary) string {
+	upstream := s.Upstream
+	if upstream == "" {
+		upstream = "the built-in sample app"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Gatehouse is open at %s\n\n", s.External)
+	for _, line := range [][2]string{
+		{"listens on", s.Listen}, {"in front of", upstream}, {"state in", s.Store}, {"data folder", s.Data}, {"administration", s.Admin},
+	} {
+		fmt.Fprintf(&b, "  %-15s %s\n", line[0], line[1])
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(&b, "\n  note: %s\n", warning)
+	}
+	if s.Users == 0 {
+		b.WriteString("\nThere is no account yet, and no default password. Make the first one in another terminal:\n\n" +
+			"  gatehouse user add NAME --group admins\n  gatehouse totp enrol NAME\n")
+	}
+	b.WriteString("\nStop with Ctrl-C.\n")
+	return b.String()
 }

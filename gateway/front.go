@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"gatehouse/problem"
+	"gatehouse/proxy/clientip"
+	"gatehouse/web"
+)
+
+// ownTimeout bounds reading a request to one of our own pages, headers and body. Requests to the app have no such bound:
+// an upload may take hours.
+const ownTimeout = 15 * time.Second
+
+// front is the public listener's handler: it names each request and its client, and sends it to the login edge or, for
+// everything that is not ours, to the proxy.
+type front struct {
+	clients  *clientip.Resolver
+	external string // host[:port] of the external URL, as browsers send it
+	loopback bool   // the external host is a loopback name, so its other spellings are sent there
+	origin   string
+	login    *web.Edge
+	app      http.Handler
+	health   http.Handler
+	log      *slog.Logger
+}
+
+// visitorKey is where the request's context holds its web.Visitor and clientip.Client. They are set here and nowhere else.
+type visitorKey struct{}
+
+type visit struct {
+	web.Visitor
+	client clientip.Client
+}
+
+// visitor is what the login edge learns of a request's client.
+func visitor(r *http.Request) web.Visitor { return visitOf(r).Visitor }
+
+func visitOf(r *http.Request) visit {
+	v, _ := r.Context().Value(visitorKey{}).(visit)
+	return v
+}
+
+// front makes the public handler.
+func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
+	external := g.config.ExternalURL
+	return &front{
+		clients: clientip.New(g.config.TrustedProxies), external: external.Host, loopback: external.Local(), origin: external.String(),
+		login: login, app: app, health: g.health(), log: g.deps.Logger,
+	}
+}
+
+func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	client := f.clients.Resolve(r)
+	v := visit{client: client, Visitor: web.Visitor{
+		RequestID: rand.Text(), Address: client.Address, Network: clientip.Network(client.Address), Claimed: client.Claimed,
+	}}
+	r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+	defer f.lastResort(w, r)
+	switch {
+	case healthPath(r.URL.Path):
+		f.health.ServeHTTP(w, r)
+	case !f.known(r.Host):
+		f.elsewhere(w, r)
+	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path+"/" == web.Prefix:
+		defer hurry(w).Stop()
+		f.login.ServeHTTP(w, r)
+	default:
+		f.app.ServeHTTP(w, r)
+	}
+}
+
+// hurry ends the reading of a request's body after ownTimeout, so that a slow sender cannot hold one of our pages open. The
+// deadline it sets has passed long ago; net/http sets a new one for the connection's next request.
+func hurry(w http.ResponseWriter) *time.Timer {
+	control := http.NewResponseController(w)
+	return time.AfterFunc(ownTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// known reports whether a Host names the login host (RFC 9110, section 7.2), default port or not.
+func (f *front) known(host string) bool {
+	return strings.EqualFold(strings.TrimSuffix(host, f.defaultPort()), strings.TrimSuffix(f.external, f.defaultPort()))
+}
+
+func (f *front) defaultPort() string {
+	if strings.HasPrefix(f.origin, "https:") {
+		return ":443"
+	}
+	return ":80"
+}
+
+// elsewhere answers for a host that is not ours: another spelling of loopback is sent to the external URL, where the
+// cookies are; everything else is misdirected.
+func (f *front) elsewhere(w http.ResponseWriter, r *http.Request) {
+	if f.loopback && isLoopback(r.Host) && strings.HasPrefix(r.URL.Path, "/") && !strings.HasPrefix(r.URL.Path, "//") {
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, f.origin+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		return
+	}
+	f.login.Problem(w, r, problem.New(problem.Misdirected))
+}
+
+// lastResort answers a request whose handler panicked, and keeps the process (ASVS 16.5.4).
+func (f *front) lastResort(w http.ResponseWriter, r *http.Request) {
+	cause := recover()
+	if cause == nil {
+		return
+	}
+	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http panics with this very value
+		panic(cause)
+	}
+	f.log.ErrorContext(r.Context(), "handler panicked", "cause", cause, "request_id", visitOf(r).RequestID, "stack", string(debug.Stack()))
+	problem.New(problem.Internal).Write(w)
+}
+
+// isLoopback reports whether a Host is a loopback address or localhost, whatever its port.
+func isLoopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.Unmap().IsLoopback()
+}

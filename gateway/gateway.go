@@ -1,0 +1,210 @@
+// Package gateway assembles Gatehouse from its parts and runs its listeners.
+//
+// It promises: nothing listens before everything that can refuse to start has been checked (data folder, root key, store,
+// audit log); the listeners close before the parts they use; and what a request is told about its client is decided in one
+// place (front.go). New is the list of everything there is, one screen for each layer.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"gatehouse/admin"
+	"gatehouse/admin/httpapi"
+	"gatehouse/audit"
+	"gatehouse/auth"
+	"gatehouse/auth/device"
+	"gatehouse/auth/lockout"
+	"gatehouse/auth/password"
+	"gatehouse/auth/totp"
+	"gatehouse/auth/user"
+	"gatehouse/configs"
+	"gatehouse/proxy"
+	"gatehouse/proxy/clientip"
+	"gatehouse/ratelimit"
+	"gatehouse/session"
+	"gatehouse/store"
+	"gatehouse/web"
+)
+
+// Deps is what only a process can give.
+type Deps struct {
+	// Now is the wall clock; Elapsed is time that no setting of that clock changes.
+	Now     func() time.Time
+	Elapsed func() time.Duration
+	Logger  *slog.Logger
+	// Workers is how many bcrypt comparisons may run at once.
+	Workers int
+	// BcryptCost overrides the configured cost, for tests only; 0 otherwise.
+	BcryptCost int
+}
+
+// Gateway is one running gateway. Safe for concurrent use.
+type Gateway struct {
+	config configs.Config
+	deps   Deps
+	state  *state
+	sample *sampleServer // nil where an app is configured
+
+	engine   engine
+	log      *audit.Log
+	pool     *password.Pool
+	users    *user.Store
+	sessions *session.Manager
+	flow     *auth.Flow
+	clock    *clockWatch
+	public   http.Handler
+	admin    http.Handler
+	running  sync.WaitGroup
+}
+
+// New builds a gateway and checks everything that can refuse to start. Close it, whether it was run or not.
+func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error) {
+	s, err := openState(ctx, config, deps)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{config: config, deps: deps, state: s, engine: s.engine, log: s.log}
+	g.clock = newClockWatch(deps, s.log)
+	if err := g.build(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return g, nil
+}
+
+// build makes the parts, the services and the edges, in the order of the layers.
+func (g *Gateway) build() error {
+	p, err := g.parts()
+	if err != nil {
+		return err
+	}
+	g.flow = auth.New(auth.Options{
+		RateLimit: p.limiter, Pool: g.pool, Hasher: p.hasher, Users: g.users, Passwords: p.passwords, Codes: p.codes,
+		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
+		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger,
+	})
+	service := admin.New(admin.Options{
+		Users: g.users, Passwords: p.passwords, Codes: p.codes, Devices: p.devices, TOTP: p.totp, Sessions: g.sessions, Hasher: p.hasher,
+		Policy: password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max},
+		Log:    g.log, LogDir: g.state.logDir, Host: g.config.ExternalURL.Host, Now: g.deps.Now, Logger: g.deps.Logger,
+	})
+	edge := web.New(web.Options{
+		Login: g.flow, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
+		FormKey: g.state.material.form, JWKS: g.state.material.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
+	})
+	if g.config.Upstream.IsZero() {
+		if err := g.startSample(); err != nil {
+			return fmt.Errorf("start the sample app: %w", err)
+		}
+	}
+	app, err := g.proxy(edge)
+	if err != nil {
+		return fmt.Errorf("build the proxy: %w", err)
+	}
+	g.public = g.front(edge, app)
+	return g.buildAdmin(service)
+}
+
+// proxy makes the way to the app.
+func (g *Gateway) proxy(pages proxy.Pages) (http.Handler, error) {
+	external := g.config.ExternalURL.String()
+	return proxy.New(proxy.Options{
+		Routes: []proxy.Route{{
+			Origin: external, Upstream: g.upstream(), DialTimeout: g.config.Proxy.DialTimeout,
+			AnswerTimeout: g.config.Proxy.ResponseHeaderTimeout, IdleTimeout: g.config.Proxy.IdleTimeout,
+		}},
+		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, External: external,
+		Client:    func(r *http.Request) clientip.Client { return visitOf(r).client },
+		RequestID: func(r *http.Request) string { return visitOf(r).RequestID },
+		Now:       g.deps.Now, Logger: g.deps.Logger,
+	})
+}
+
+// buildAdmin makes the administration API: operators on the socket by their uid, token holders on TCP.
+func (g *Gateway) buildAdmin(service *admin.Service) error {
+	options := httpapi.Options{Service: service, Logger: g.deps.Logger, Operators: []uint32{0, uint32(os.Getuid())}}
+	if g.config.AdminTokenFile != "" {
+		text, err := os.ReadFile(g.config.AdminTokenFile)
+		if err != nil {
+			return fmt.Errorf("read the administration token: %w", err)
+		}
+		token, err := httpapi.NewToken("admin-token-file", strings.TrimSpace(string(text)))
+		if err != nil {
+			return err
+		}
+		options.Tokens = []httpapi.Token{token}
+	}
+	g.admin = httpapi.New(options)
+	return nil
+}
+
+// parts are the components of layer 1 that have no other home.
+type parts struct {
+	limiter          *ratelimit.Limiter
+	hasher           *password.Hasher
+	passwords, codes *lockout.Windows
+	totp             *totp.Service
+	devices          *device.Service
+}
+
+func (g *Gateway) parts() (parts, error) {
+	login, records, keys, now := g.config.Login, g.state.records, g.state.material, g.deps.Now
+	p := parts{
+		limiter: ratelimit.New(ratelimit.Options{
+			Counters: g.engine, Now: now, Burst: login.RateLimit.Burst, Interval: login.RateLimit.Interval,
+			WideBurst: wideFactor * login.RateLimit.Burst,
+		}),
+		hasher: password.NewHasher(password.HasherOptions{Pepper: keys.pepper, Cost: g.bcryptCost()}),
+		passwords: lockout.New(lockout.Options{
+			Records: records, Now: now, Key: store.LockoutKey, Shard: store.LockoutShard,
+			Limit: login.Lockout.Limit, Within: login.Lockout.Within, LockFor: login.Lockout.Duration, RunLimit: longBrake,
+		}),
+		codes: lockout.New(lockout.Options{
+			Records: records, Now: now, Key: store.CodesKey, Shard: store.CodesShard,
+			Limit: login.Codes.Limit, Within: login.Codes.Within, LockFor: login.Codes.Within,
+		}),
+		totp:    totp.New(totp.Options{Counters: g.engine, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
+		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
+	}
+	g.pool = password.NewPool(password.PoolOptions{Workers: g.deps.Workers})
+	g.users = user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names, EnrolWithin: login.EnrolmentPeriod})
+	var err error
+	g.sessions, err = session.New(session.Options{
+		Records: records, Feed: g.state.feed, Keys: keys.keys, HandleKey: keys.handle, Issuer: g.config.ExternalURL.String(),
+		Accounts: accounts{g.users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, AccessLifetime: g.config.Session.AccessToken,
+		Idle: g.config.Session.Idle, Absolute: g.config.Session.Absolute, PerUser: g.config.Session.PerUser,
+	})
+	return p, err
+}
+
+// accounts is where sessions re-read the account they belong to.
+type accounts struct{ users *user.Store }
+
+// Identity implements session.Accounts.
+func (a accounts) Identity(ctx context.Context, userID string) (session.Identity, bool, error) {
+	u, err := a.users.ByID(ctx, userID)
+	if errors.Is(err, user.ErrNotFound) {
+		return session.Identity{}, false, nil
+	}
+	return auth.Identity(u), err == nil && !u.Disabled, err
+}
+
+// wideFactor is how many times the burst of an address a whole IPv6 /48 has.
+const wideFactor = 4
+
+// longBrake is how many consecutive failures of strangers close an account to strangers (NIST SP 800-63B-4, section 3.2.2).
+const longBrake = 100
+
+func (g *Gateway) bcryptCost() int {
+	if g.deps.BcryptCost != 0 {
+		return g.deps.BcryptCost
+	}
+	return g.config.Login.BcryptCost
+}

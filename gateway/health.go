@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"gatehouse/problem"
+	"gatehouse/web"
+)
+
+// The health routes. They answer on every host name, because those who ask often know only the address.
+const (
+	healthzPath = web.Prefix + "healthz"
+	readyzPath  = web.Prefix + "readyz"
+)
+
+func healthPath(path string) bool { return path == healthzPath || path == readyzPath }
+
+// readyTimeout bounds asking the parts for their state.
+const readyTimeout = 2 * time.Second
+
+// Readiness is the body of readyz.
+type Readiness struct {
+	Ready bool            `json:"ready"`
+	Parts map[string]Part `json:"parts"`
+}
+
+// Part is the state of one part that the gateway depends on.
+type Part struct {
+	State string `json:"state"` // "ok", "degraded" (goes on, with a bound that Note names) or "failed" (logins are refused)
+	Note  string `json:"note,omitempty"`
+}
+
+// The states of a Part.
+const (
+	stateOK       = "ok"
+	stateDegraded = "degraded"
+	stateFailed   = "failed"
+)
+
+// ready asks every part. It names no address, path or error text: the log has those.
+func (g *Gateway) ready(ctx context.Context) Readiness {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	parts := map[string]Part{"store": g.storePart(ctx), "audit": {State: stateOK}, "feed": {State: stateOK}, "clock": g.clock.part()}
+	if err := g.log.Healthy(); err != nil {
+		g.deps.Logger.WarnContext(ctx, "audit log is not healthy", "error", err)
+		parts["audit"] = Part{State: stateFailed, Note: "records cannot be written: logins and changes are refused"}
+	}
+	if !g.sessions.InStep() {
+		parts["feed"] = Part{State: stateDegraded, Note: "revocations made elsewhere reach this gateway when access tokens expire, 5 minutes at most"}
+	}
+	r := Readiness{Ready: true, Parts: parts}
+	for _, p := range parts {
+		r.Ready = r.Ready && p.State != stateFailed
+	}
+	return r
+}
+
+func (g *Gateway) storePart(ctx context.Context) Part {
+	if err := g.engine.Check(ctx); err != nil {
+		g.deps.Logger.WarnContext(ctx, "store is not healthy", "error", err)
+		return Part{State: stateFailed, Note: "the store does not answer: logins are refused, known sessions go on until their access tokens expire"}
+	}
+	return Part{State: stateOK}
+}
+
+// health serves healthz (the process answers) and readyz (it can sign people in).
+func (g *Gateway) health() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			problem.New(problem.MethodNotAllowed).Write(w)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if r.URL.Path == healthzPath {
+			_, _ = w.Write([]byte("{\"alive\":true}\n"))
+			return
+		}
+		state := g.ready(r.Context())
+		if !state.Ready {
+			w.Header().Set("Retry-After", "5")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(state) // the client went away
+	})
+}

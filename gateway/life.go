@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"gatehouse/admin/httpapi"
+	"gatehouse/audit"
+)
+
+// Summary is what the screen of a start shows.
+type Summary struct {
+	External, Listen, Admin, Store, Data, Upstream string
+	Warnings                                       []string
+	// Users is how many accounts there are.
+	Users int
+}
+
+// Summary describes the gateway as it was configured. It asks the store for the number of accounts.
+func (g *Gateway) Summary(ctx context.Context) (Summary, error) {
+	users, err := g.users.List(ctx)
+	return Summary{
+		External: g.config.ExternalURL.String(), Listen: g.config.Listen, Admin: g.config.AdminListen, Store: g.config.Store.String(),
+		Data: g.config.Data, Upstream: g.config.Upstream.String(), Users: len(users), Warnings: g.warnings(),
+	}, err
+}
+
+// warnings are what an operator should know before the first request.
+func (g *Gateway) warnings() []string {
+	all := g.state.warnings
+	if g.config.ExternalURL.Scheme == "http" {
+		all = append(all, "plain HTTP on localhost: for trying out on this machine. Chromium and Firefox keep Secure cookies there, Safari does not; "+
+			"cookies of localhost are shared by all its ports.")
+	}
+	if g.config.Upstream.IsZero() {
+		all = append(all, "no --upstream: a built-in sample app stands behind the door.")
+	} else {
+		all = append(all, "the app shares the login host, so it is trusted like the gateway itself: a script of it could show a false login page.")
+	}
+	return all
+}
+
+// Handler is the public listener's handler, for tests that bring their own listener.
+func (g *Gateway) Handler() http.Handler { return g.public }
+
+// Verifications is how many password comparisons ran since the start.
+func (g *Gateway) Verifications() uint64 { return g.pool.Runs() }
+
+// Close ends what New began: the pool, the log, the store. The listeners must be closed already.
+func (g *Gateway) Close() error {
+	g.flow.Close()
+	g.pool.Close()
+	if g.sample != nil {
+		g.sample.close()
+	}
+	return g.state.close()
+}
+
+// adminServer serves the administration API; a peer of the socket is known by its uid.
+func (g *Gateway) adminServer() *http.Server {
+	s := g.server(g.admin)
+	s.ConnContext = httpapi.ConnContext
+	return s
+}
+
+// recordStart writes the record of a start. A gateway that cannot write its log does not start.
+func (g *Gateway) recordStart(ctx context.Context) error {
+	event := audit.Event{
+		Kind: audit.KindStarted, Outcome: audit.Success, Actor: audit.Actor{Type: audit.ActorSystem},
+		Details: map[string]string{"external_url": g.config.ExternalURL.String()},
+	}
+	_, err := g.log.Append(ctx, event)
+	if err == nil && g.state.created {
+		event.Kind, event.Details = audit.KindKeysCreated, nil
+		_, err = g.log.Append(ctx, event)
+	}
+	return err
+}
+
+// sweepEvery is how often an engine is asked to remove what has expired and is not touched by any write.
+const sweepEvery = time.Minute
+
+// sweep removes garbage until ctx is done.
+func (g *Gateway) sweep(ctx context.Context) {
+	sweeper, ok := g.engine.(interface{ Sweep(context.Context) error })
+	if !ok {
+		return
+	}
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := sweeper.Sweep(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				g.deps.Logger.WarnContext(ctx, "sweep the store", "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"gatehouse/admin/httpapi"
+	"gatehouse/configs"
+)
+
+// Limits of the listeners.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	maxHeader     = 64 << 10 // bytes, of the whole header block
+	stopTimeout   = 10 * time.Second
+)
+
+// server makes a listener's server. There is no limit on the time of a body: uploads and downloads of an app may take hours.
+func (g *Gateway) server(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		// net/http allows 4 KiB beyond what it is told.
+		MaxHeaderBytes: maxHeader - 4<<10,
+		ErrorLog:       slog.NewLogLogger(g.deps.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// listen opens the public and the administration listener.
+func (g *Gateway) listen(ctx context.Context) (public, administration net.Listener, err error) {
+	var config net.ListenConfig
+	public, err = config.Listen(ctx, "tcp", g.config.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("listen for browsers: %w", err)
+	}
+	administration, err = g.listenAdmin(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("listen for administration: %w", err), public.Close())
+	}
+	return public, administration, nil
+}
+
+// listenAdmin opens the socket of the administration API, for the gateway's own user only, or a TCP address.
+func (g *Gateway) listenAdmin(ctx context.Context) (net.Listener, error) {
+	if path, isSocket := strings.CutPrefix(g.config.AdminListen, configs.UnixPrefix); isSocket {
+		return httpapi.Listen(path)
+	}
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", g.config.AdminListen)
+}
+
+// Run listens until ctx is done, then lets requests end for up to 10 s and closes everything. started is called once both
+// listeners are open, with the address of the public one. Run returns nil when it was stopped, and closes the gateway.
+func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err error) {
+	defer func() { err = errors.Join(err, g.Close()) }()
+	public, administration, err := g.listen(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.recordStart(ctx); err != nil {
+		return errors.Join(err, public.Close(), administration.Close())
+	}
+	servers := []*http.Server{g.server(g.public), g.adminServer()}
+	failed := make(chan error, len(servers))
+	go func() { failed <- servers[0].Serve(public) }()
+	go func() { failed <- servers[1].Serve(administration) }()
+	stop := g.follow(ctx)
+	defer stop()
+	started(public.Addr())
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, g.shutDown(ctx, servers))
+}
+
+// follow starts what runs beside the listeners, and returns what ends it and waits for its end.
+func (g *Gateway) follow(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	for _, run := range []func(context.Context){g.sessions.Run, g.log.Run, g.clock.run, g.sweep} {
+		g.running.Go(func() { run(ctx) })
+	}
+	return func() {
+		cancel()
+		g.running.Wait()
+	}
+}
+
+// shutDown lets requests end, then closes what is still open: streams and upgraded connections.
+func (g *Gateway) shutDown(ctx context.Context, servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	var all error
+	for _, s := range servers {
+		err := s.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = s.Close()
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}

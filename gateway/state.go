@@ -1,0 +1,169 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gatehouse/audit"
+	"gatehouse/configs"
+	"gatehouse/secrets"
+	"gatehouse/session/token"
+	"gatehouse/store"
+	"gatehouse/store/boltstore"
+	"gatehouse/store/redisstore"
+)
+
+// engine is what a store engine gives.
+type engine interface {
+	store.Records
+	store.Counters
+	store.Feed
+	// Check asks whether the engine can be read and written.
+	Check(ctx context.Context) error
+	io.Closer
+}
+
+// state is everything that outlives a request: the folder, the store, the keys, the audit log.
+type state struct {
+	engine   engine
+	records  store.Records // sealed
+	feed     store.Feed    // sealed
+	material material
+	log      *audit.Log
+	logDir   string
+	warnings []string // for the start screen
+	created  bool     // the keyring was made at this start
+	closers  []func() error
+}
+
+// material is the keys of this store, each created once and the same for every gateway on it.
+type material struct {
+	keys                                *token.KeySet
+	handle, device, names, pepper, form []byte
+}
+
+// lockWait is how long a start waits for the folder of a gateway that is just ending.
+const lockWait = 5 * time.Second
+
+// openState opens the folder, the store, the keys and the audit log, in that order: a root key that does not fit is refused
+// before anything is written.
+func openState(ctx context.Context, config configs.Config, deps Deps) (s *state, err error) {
+	s = &state{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if err := os.MkdirAll(config.Data, 0o700); err != nil {
+		return s, fmt.Errorf("make the data folder: %w", err)
+	}
+	if err := s.openEngine(ctx, config, deps); err != nil {
+		return s, err
+	}
+	if err := s.openKeys(ctx, config, deps); err != nil {
+		return s, err
+	}
+	s.logDir = filepath.Join(config.Data, "audit")
+	s.log, err = audit.Open(audit.Options{Dir: s.logDir, Node: nodeName(), Now: deps.Now, Logger: deps.Logger})
+	if err != nil {
+		return s, fmt.Errorf("open the audit log: %w", err)
+	}
+	s.closers = append(s.closers, s.log.Close)
+	return s, nil
+}
+
+func (s *state) openEngine(ctx context.Context, config configs.Config, deps Deps) error {
+	if !config.Store.Shared() {
+		db, err := boltstore.Open(ctx, boltstore.Options{Path: filepath.Join(config.Data, "gatehouse.db"), Now: deps.Now, LockTimeout: lockWait})
+		if err != nil {
+			return fmt.Errorf("open the store: %w", err)
+		}
+		s.engine = db
+	} else {
+		db, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store.Reveal(), Now: deps.Now, Logger: deps.Logger})
+		if err != nil {
+			return fmt.Errorf("open the store: %w", err)
+		}
+		s.engine, s.warnings = db, db.Warnings()
+	}
+	s.closers = append(s.closers, s.engine.Close)
+	return nil
+}
+
+// openKeys reads the root key, opens the keyring with it, and reads or creates this store's keys.
+func (s *state) openKeys(ctx context.Context, config configs.Config, deps Deps) error {
+	root, err := rootKey(config)
+	if err != nil {
+		return fmt.Errorf("read the root key: %w", err)
+	}
+	keyring, created, err := secrets.OpenKeyring(ctx, s.engine, root, secrets.Options{Now: deps.Now})
+	if err != nil {
+		return fmt.Errorf("open the keyring: %w", err)
+	}
+	s.created = created
+	s.records = store.SealRecords(s.engine, keyring.Sealer("records"))
+	s.feed = store.SealFeed(s.engine, keyring.Sealer("feed"))
+	return s.readMaterial(ctx, deps.Now)
+}
+
+func (s *state) readMaterial(ctx context.Context, now func() time.Time) error {
+	for name, key := range map[string]*[]byte{
+		"handle": &s.material.handle, "device": &s.material.device, "names": &s.material.names,
+		"pepper": &s.material.pepper, "form": &s.material.form,
+	} {
+		value, _, err := secrets.Material(ctx, s.records, name, secrets.RandomKey)
+		if err != nil {
+			return fmt.Errorf("read key %s: %w", name, err)
+		}
+		*key = value
+	}
+	value, _, err := secrets.Material(ctx, s.records, "signing", func() ([]byte, error) {
+		set, err := token.NewKeySet(now())
+		if err != nil {
+			return nil, err
+		}
+		return set.Marshal()
+	})
+	if err == nil {
+		s.material.keys, err = token.ParseKeySet(value)
+	}
+	if err != nil {
+		return fmt.Errorf("read the signing keys: %w", err)
+	}
+	return nil
+}
+
+// rootKey reads the root key from where the configuration says it is. Only the embedded store may create one.
+func rootKey(config configs.Config) (secrets.RootKey, error) {
+	if !config.RootKey.IsZero() {
+		return secrets.ReadRootKey(config.RootKey.Reveal())
+	}
+	if config.Store.Shared() {
+		return secrets.LoadRootKey(config.RootKeyFile)
+	}
+	key, _, err := secrets.LoadOrCreateRootKey(config.RootKeyFile)
+	return key, err
+}
+
+// close closes what was opened, last first.
+func (s *state) close() error {
+	var all error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		all = errors.Join(all, s.closers[i]())
+	}
+	s.closers = nil
+	return all
+}
+
+func nodeName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
