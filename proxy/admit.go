@@ -46,11 +46,12 @@ func admit(r *http.Request) (target, problem.Code) {
 	return wanted, ""
 }
 
-// ambiguous reports whether a request could have been framed in two ways. net/http takes Transfer-Encoding over
+// Ambiguous reports whether a request could have been framed in two ways. net/http takes Transfer-Encoding over
 // Content-Length and forgets that both were there, and ignores Transfer-Encoding in HTTP/1.0; another proxy in front may
 // have read it the other way. So a chunked or HTTP/1.0 request is the last of its connection (RFC 9112, section 6.1): what
-// the other took for its body is never read as the next request.
-func ambiguous(r *http.Request) bool {
+// the other took for its body is never read as the next request. The proxy closes after its own answers; whoever else
+// answers on the same listener must set `Connection: close` where this reports true.
+func Ambiguous(r *http.Request) bool {
 	return r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0)
 }
 

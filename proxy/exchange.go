@@ -126,7 +126,7 @@ func (x *exchange) modify(answer *http.Response) error {
 		addCookies(answer.Header, x.cookies)
 		makePrivate(answer.Header)
 	}
-	if ambiguous(x.in) {
+	if Ambiguous(x.in) {
 		answer.Header.Set("Connection", "close")
 	}
 	if (answer.ContentLength < 0 || answer.ProtoMajor > 1) && answer.StatusCode != http.StatusSwitchingProtocols {

@@ -162,13 +162,7 @@ func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gat
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolver := clientip.New([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
-	options := proxy.Options{
-		Routes:   []proxy.Route{{Origin: external, Upstream: app}},
-		Sessions: g.Sessions, Assertions: g.Sessions, Pages: pages{}, Recorder: g.Witness, Observer: g.Witness, External: external,
-		Client: resolver.Resolve, RequestID: func(*http.Request) string { return "request-1" },
-		Now: time.Now, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	}
+	options := g.options(proxy.Route{Origin: external, Upstream: app})
 	for _, c := range change {
 		c(&options)
 	}
@@ -187,6 +181,15 @@ func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gat
 		handler.Close()
 	})
 	return g
+}
+
+func (g *gate) options(routes ...proxy.Route) proxy.Options {
+	resolver := clientip.New([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
+	return proxy.Options{
+		Routes: routes, Sessions: g.Sessions, Assertions: g.Sessions, Pages: pages{}, Recorder: g.Witness, Observer: g.Witness,
+		External: external, Client: resolver.Resolve, RequestID: func(*http.Request) string { return "request-1" },
+		Now: time.Now, Logger: discard(),
+	}
 }
 
 // send writes raw bytes to the gateway.

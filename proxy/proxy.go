@@ -123,8 +123,13 @@ type route struct {
 	transport *http.Transport
 }
 
-// New makes a Proxy. It returns an error that names the route if an origin or an upstream is not what [Route] says.
+// New makes a Proxy. It returns an error if an option is missing, and one that names the route if an origin or an upstream
+// is not what [Route] says.
 func New(o Options) (*Proxy, error) {
+	if o.Sessions == nil || o.Assertions == nil || o.Pages == nil || o.Recorder == nil || o.External == "" || o.Client == nil ||
+		o.RequestID == nil || o.Now == nil || o.Logger == nil {
+		return nil, errors.New("an option is missing")
+	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
 	}
@@ -270,7 +275,7 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, route *route, why
 func (p *Proxy) draw(w http.ResponseWriter, r *http.Request, why problem.Problem) {
 	why.RequestID = p.requestID(r)
 	w.Header().Set("Cache-Control", "no-store")
-	if ambiguous(r) {
+	if Ambiguous(r) {
 		w.Header().Set("Connection", "close")
 	}
 	p.pages.Problem(w, r, why)

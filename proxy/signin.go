@@ -61,7 +61,7 @@ func (p *Proxy) askToSignIn(w http.ResponseWriter, r *http.Request, route *route
 	h := w.Header()
 	h.Set("Location", p.external+loginPath+p.wayBack(route, wanted))
 	h.Set("Cache-Control", "no-store")
-	if ambiguous(r) {
+	if Ambiguous(r) {
 		h.Set("Connection", "close")
 	}
 	w.WriteHeader(http.StatusFound)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -305,21 +306,74 @@ func TestProxy_addsNothingThatTheClientDidNotSend(t *testing.T) {
 
 func TestNew_refusesRoutesThatMeanTwoThings(t *testing.T) {
 	t.Parallel()
-	for _, origin := range []string{"", "gate.example", "https://Gate.example", "https://gate.example/", "https://gate.example:443", "https://gate.example.", "https://u@gate.example", "ftp://gate.example", "https://gate.example?x"} {
-		if _, err := proxy.New(proxy.Options{Routes: []proxy.Route{route(t, origin, "http://127.0.0.1:1")}, Logger: discard()}); err == nil {
-			t.Errorf("origin %q was accepted", origin)
+	g := &gate{Sessions: &people{}, Witness: &witness{}}
+	refused := func(name string, o proxy.Options) {
+		t.Helper()
+		if _, err := proxy.New(o); err == nil {
+			t.Errorf("%s was accepted", name)
 		}
+	}
+	for _, origin := range []string{"", "gate.example", "https://Gate.example", "https://gate.example/", "https://gate.example:443", "https://gate.example.", "https://u@gate.example", "ftp://gate.example", "https://gate.example?x"} {
+		refused("origin "+origin, g.options(route(t, origin, "http://127.0.0.1:1")))
 	}
 	for _, upstream := range []string{"127.0.0.1:1", "ftp://127.0.0.1", "http://127.0.0.1/base", "http://127.0.0.1?x", "http://u:p@127.0.0.1", "http://", "http://127.0.0.1#x"} {
-		if _, err := proxy.New(proxy.Options{Routes: []proxy.Route{route(t, external, upstream)}, Logger: discard()}); err == nil {
-			t.Errorf("upstream %q was accepted", upstream)
+		refused("upstream "+upstream, g.options(route(t, external, upstream)))
+	}
+	refused("one host twice", g.options(route(t, external, "http://127.0.0.1:1"), route(t, external, "http://127.0.0.1:2")))
+	refused("no route", g.options())
+	incomplete := g.options(route(t, external, "http://127.0.0.1:1"))
+	incomplete.Recorder = nil
+	refused("no recorder", incomplete)
+	if _, err := proxy.New(g.options(route(t, external, "http://127.0.0.1:1"), route(t, "http://other.example:8080", "https://127.0.0.1"))); err != nil {
+		t.Errorf("two good routes: %v", err)
+	}
+}
+
+// RL-01 and RL-03 as the app sees them: X-Forwarded-For is one address, which only a listed proxy has a say in.
+func TestProxy_forwardedForIsOneAddress(t *testing.T) {
+	t.Parallel()
+	up := wiretest.NewUpstream(t)
+	g := newGate(t, up.URL)
+	const chain = "X-Forwarded-For: 8.8.8.8, unknown, 9.9.9.9:1234\r\nX-Forwarded-For: 127.0.0.2\r\nX-Real-IP: 7.7.7.7\r\nForwarded: for=6.6.6.6\r\n"
+	for peer, want := range map[string]string{"127.0.0.1": "127.0.0.1", "127.0.0.2": "9.9.9.9", "127.0.0.3": "127.0.0.3"} {
+		conn := wiretest.DialFrom(t, peer, g.URL)
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\n"+signedIn+chain+"Connection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got := wiretest.ReadAnswers(t, conn, "GET").Status(t); got != http.StatusOK {
+			t.Fatalf("from %s: got %d", peer, got)
+		}
+		cgi := up.Last(t).CGI()
+		if got := cgi["HTTP_X_FORWARDED_FOR"]; !slices.Equal(got, []string{want}) || cgi["HTTP_X_REAL_IP"] != nil || cgi["HTTP_FORWARDED"] != nil {
+			t.Errorf("from %s: got %q, want %q; %v", peer, got, want, cgi)
 		}
 	}
-	twice := []proxy.Route{route(t, external, "http://127.0.0.1:1"), route(t, external, "http://127.0.0.1:2")}
-	if _, err := proxy.New(proxy.Options{Routes: twice, Logger: discard()}); err == nil {
-		t.Error("two routes with one host were accepted")
+}
+
+// The same over HTTP/2, where names are in lower case and trailers need no announcement.
+func TestProxy_http2(t *testing.T) {
+	t.Parallel()
+	up := wiretest.NewUpstream(t)
+	g := newGate(t, up.URL)
+	server := httptest.NewUnstartedServer(g.server.Config.Handler)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL+"/a%2Fb?", io.NopCloser(strings.NewReader("hello")))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := proxy.New(proxy.Options{Logger: discard()}); err == nil {
-		t.Error("no route was accepted")
+	r.Host = "gate.example"
+	r.Header = http.Header{"Cookie": {"__Host-gatehouse=bob"}, "Remote_User": {"root"}, "X-Forwarded-For": {"root"}}
+	r.Trailer = http.Header{"X-Sum": {"1"}, "Remote-User": {"root"}}
+	answer, err := server.Client().Do(r)
+	if err != nil || answer.StatusCode != http.StatusOK || answer.ProtoMajor != 2 {
+		t.Fatalf("got %v, %v", answer, err)
+	}
+	_ = answer.Body.Close()
+	got := up.Last(t)
+	wantIdentity(t, got)
+	if got.Line != "PUT /a%2Fb? HTTP/1.1" || got.Body != "hello" || !slices.Equal(got.Trailer, []wiretest.Field{{Name: "X-Sum", Value: "1"}}) {
+		t.Errorf("the app got %q, %q, %v", got.Line, got.Body, got.Trailer)
 	}
 }

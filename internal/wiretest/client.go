@@ -51,7 +51,14 @@ func Raw(t testing.TB, address, bytes string) Answers {
 // Dial connects to the address of a URL or to a host and port; the connection ends with the test.
 func Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
+	return DialFrom(t, "127.0.0.1", address)
+}
+
+// DialFrom is Dial from another address of the loopback network.
+func DialFrom(t testing.TB, local, address string) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(local)}}
+	conn, err := dialer.Dial("tcp", strings.TrimPrefix(address, "http://"))
 	if err != nil {
 		t.Fatalf("dial %s: %v", address, err)
 	}
