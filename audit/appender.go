@@ -38,7 +38,7 @@ func (a *appender) open() (*Event, error) {
 	}
 	a.next, a.size = end.next, end.good
 	if end.path == "" {
-		return nil, nil
+		return nil, nil // the first record begins the first segment
 	}
 	var repair *Event
 	if end.torn > 0 {
@@ -64,6 +64,7 @@ func (a *appender) repair(end logEnd) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A crash before this leaves a second copy of the line, one after it leaves a whole log: nothing is lost either way.
 	if err := errors.Join(f.Truncate(end.good), f.Sync(), f.Close()); err != nil {
 		return nil, err
 	}
@@ -94,6 +95,7 @@ func (a *appender) run() {
 	}
 }
 
+// gather takes every request that waits already, and waits for none: a lone writer pays one fsync and nothing more.
 func (a *appender) gather(first request) []request {
 	batch := []request{first}
 	for len(batch) < maxBatch {
@@ -113,6 +115,7 @@ func (a *appender) write(batch []request) {
 	short := a.reserve.refill()
 	if short == nil {
 		err := a.commit(batch)
+		// Any other error is the disk's, and fails everybody: there is no reserve of working disks.
 		if !full(err) {
 			if err != nil {
 				a.fail(batch, err)
@@ -143,7 +146,7 @@ func (a *appender) write(batch []request) {
 // fail answers requests that were not written.
 func (a *appender) fail(batch []request, err error) {
 	for _, r := range batch {
-		r.done <- answer{err: errors.Join(ErrUnavailable, err)}
+		r.done <- answer{err: unavailable(err)}
 	}
 }
 
@@ -173,6 +176,7 @@ func (a *appender) commit(batch []request) error {
 	}
 	lines, answers := a.encode(batch)
 	if err := a.put(lines); err != nil {
+		// Taking it back at once keeps what was refused from being found, after a crash, as if it had been done.
 		a.dirty = true
 		return errors.Join(err, a.mend())
 	}
@@ -199,6 +203,7 @@ func (a *appender) put(lines []byte) error {
 func (a *appender) encode(batch []request) ([]byte, []answer) {
 	var lines []byte
 	answers := make([]answer, len(batch))
+	// One time for the batch: its records get on disk together, and their order is that of the numbers.
 	at := a.log.options.Now().UTC().Truncate(time.Microsecond)
 	next := a.next
 	for i, r := range batch {
@@ -257,6 +262,7 @@ func (a *appender) mend() error {
 	return nil
 }
 
+// close lets go of the files. Everything in them that was acknowledged is on disk already.
 func (a *appender) close() error {
 	var err error
 	if a.segment != nil {

@@ -34,7 +34,7 @@ func (l *Log) Count(e Event) {
 }
 
 func (c *counts) add(e Event, n int64) {
-	key, err := json.Marshal(e)
+	key, err := json.Marshal(e) // sorts the details, so equal events have equal keys
 	if err != nil {
 		panic(fmt.Errorf("encode event: %w", err)) // strings and numbers always marshal
 	}

@@ -23,6 +23,7 @@ func Line(r Record) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode record: %w", err)
 	}
+	// What is not ASCII can only stand inside a string, where an escape is the same character to every reader of JSON.
 	line := make([]byte, 0, len(text)+1)
 	for len(text) > 0 {
 		c, size := utf8.DecodeRune(text)
@@ -61,7 +62,8 @@ func appendEscape(b []byte, c rune) []byte {
 	return fmt.Appendf(b, `\u%04x`, c)
 }
 
-// clean is a copy of the event that shares nothing with it: every string cut and valid, the zero severity filled in.
+// clean is a copy of the event that shares nothing with it: every string cut and valid, the zero severity filled in. A field
+// that is forgotten here fails TestLine_isOneLineOfPrintableASCII, which fills all there are.
 func clean(e Event) Event {
 	if e.Severity == "" {
 		e.Severity = Info
@@ -91,6 +93,7 @@ func clean(e Event) Event {
 	return e
 }
 
+// cleanDetails cuts names too: they are ours, but a detail named by a stranger must not break a promise.
 func cleanDetails(details map[string]string) map[string]string {
 	if len(details) == 0 {
 		return nil
@@ -104,19 +107,15 @@ func cleanDetails(details map[string]string) map[string]string {
 	return cleaned
 }
 
-// cut shortens a string to MaxString bytes, saying by how much, and replaces what is not UTF-8.
+// cut shortens a string to MaxString bytes, saying how long it was, and replaces what is not UTF-8. It is made valid before
+// it is measured: a replaced byte is three bytes long.
 func cut[S ~string](s *S) {
 	text := string(*s)
-	if len(text) > MaxString {
-		// The replacement of a broken byte is three bytes long, so the text is made valid before it is measured again; a
-		// first rough cut keeps that cheap.
-		const room = MaxString - len("…[+18446744073709551615 bytes]")
-		kept := text[:room]
-		for valid := strings.ToValidUTF8(kept, "\uFFFD"); len(valid) > room; valid = strings.ToValidUTF8(kept, "\uFFFD") {
-			kept = kept[:len(kept)-(len(valid)-room+2)/3]
-		}
-		*s = S(fmt.Sprintf("%s…[+%d bytes]", strings.ToValidUTF8(kept, "\uFFFD"), len(text)-len(kept)))
-		return
+	valid := strings.ToValidUTF8(text[:min(len(text), MaxString)], "\uFFFD")
+	if len(text) > MaxString || len(valid) > MaxString {
+		marker := fmt.Sprintf("…[of %d bytes]", len(text))
+		// The cut can go through a character, whose first part is then left out.
+		valid = strings.ToValidUTF8(valid[:min(len(valid), MaxString-len(marker))], "") + marker
 	}
-	*s = S(strings.ToValidUTF8(text, "\uFFFD"))
+	*s = S(valid)
 }

@@ -59,7 +59,7 @@ var hostile = []string{
 	"\r\n{\"event\":\"login_success\"}", "\u2028\u2029", "\x1b[2J", "\x1b]8;;http://evil.example\x07click\x1b]8;;\x07", "\x1b]52;c;aGk=\x07",
 	"\u009b31m", "\x9b31m", "\u202ereversed\u202c", "\u2066\u2067\u2068\u2069\u061c\u200f\ufeff", "%0a%0d", strings.Repeat("A", 100_000),
 	"\xff\xfe\xc3(", "</script><script>alert(1)</script>&amp;", "=cmd()|'/C calc'!A0", "<0>1 2026-11-23T12:00:00Z evil app - - -",
-	"\x00\x7f\x80", "\"\\]", strings.Repeat("\xff", 5000), strings.Repeat("é", 1000), strings.Repeat("\U0001F600\U000E0041", 400), `\u000a`,
+	"\x00\x7f\x80", strings.Repeat("a\xff", 500), strings.Repeat("a\xff", 700), "\"\\]", strings.Repeat("\xff", 5000), strings.Repeat("é", 1000), strings.Repeat("\U0001F600\U000E0041", 400), `\u000a`,
 }
 
 func TestLine_isOneLineOfPrintableASCII(t *testing.T) {

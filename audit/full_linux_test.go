@@ -22,7 +22,7 @@ func TestLog_onAFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := unix.Unmount(place, 0); err != nil {
+		if err := unix.Unmount(place, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -163,7 +163,7 @@ func (l *Log) Append(ctx context.Context, e Event) (Record, error) {
 // submit hands events to the appender goroutine and waits for its answer.
 func (l *Log) submit(ctx context.Context, events []Event, urgent bool) ([]Record, error) {
 	if ctx.Err() != nil {
-		return nil, errors.Join(ErrUnavailable, ctx.Err())
+		return nil, unavailable(ctx.Err())
 	}
 	r := request{events: make([]Event, len(events)), urgent: urgent, done: make(chan answer, 1)}
 	for i, e := range events {
@@ -172,17 +172,20 @@ func (l *Log) submit(ctx context.Context, events []Event, urgent bool) ([]Record
 	select {
 	case l.requests <- r:
 	case <-l.closing:
-		return nil, errors.Join(ErrUnavailable, errClosed)
+		return nil, unavailable(errClosed)
 	case <-ctx.Done():
-		return nil, errors.Join(ErrUnavailable, ctx.Err())
+		return nil, unavailable(ctx.Err())
 	}
 	select {
 	case a := <-r.done:
 		return a.records, a.err
 	case <-ctx.Done():
-		return nil, errors.Join(ErrUnavailable, ctx.Err())
+		return nil, unavailable(ctx.Err())
 	}
 }
+
+// unavailable says why, in one line.
+func unavailable(why error) error { return fmt.Errorf("%w: %w", ErrUnavailable, why) }
 
 // Run writes what was counted, and tries an unhealthy disk again, each second until ctx is done.
 func (l *Log) Run(ctx context.Context) {

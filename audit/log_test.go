@@ -237,26 +237,38 @@ func TestLog_keepsWhatItAcknowledgedThroughKill(t *testing.T) {
 		rounds = 500
 	}
 	dir := folder(t)
-	acknowledged := make(map[uint64]string)
+	var checked uint64 // by earlier rounds
 	for round := range rounds {
-		killOneChild(t, dir, 50+37*round%400, acknowledged)
+		acknowledged := killOneChild(t, dir, 50+37*round%400)
 		l, err := audit.Open(options(dir))
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		mustClose(t, l)
-		all := records(t, dir)
-		for sequence, id := range acknowledged {
-			if sequence > uint64(len(all)) || all[sequence-1].ID != id {
-				t.Fatalf("round %d: record %d was acknowledged and is lost", round, sequence)
+		err = audit.Read(dir, checked+1, func(r audit.Record) error {
+			checked++
+			if r.Sequence != checked {
+				return fmt.Errorf("got record %d, want %d", r.Sequence, checked)
 			}
+			if id, found := acknowledged[r.Sequence]; found && id != r.ID {
+				return fmt.Errorf("record %d has id %s, acknowledged was %s", r.Sequence, r.ID, id)
+			}
+			delete(acknowledged, r.Sequence)
+			return nil
+		})
+		if err != nil || len(acknowledged) > 0 {
+			t.Fatalf("round %d: %v; acknowledged and lost: %v", round, err, acknowledged)
 		}
+	}
+	if n := len(records(t, dir)); uint64(n) != checked {
+		t.Errorf("got %d records in the end, want %d", n, checked)
 	}
 }
 
-// killOneChild kills a child after it acknowledged some records, and notes all that it had acknowledged by then.
-func killOneChild(t *testing.T, dir string, after int, acknowledged map[uint64]string) {
+// killOneChild kills a child after it acknowledged some records and returns the ids of all that it had acknowledged by then.
+func killOneChild(t *testing.T, dir string, after int) map[uint64]string {
 	t.Helper()
+	acknowledged := make(map[uint64]string)
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), childVariable+"="+dir)
 	out, err := child.StdoutPipe()
@@ -272,7 +284,7 @@ func killOneChild(t *testing.T, dir string, after int, acknowledged map[uint64]s
 	for n := 1; ; n++ {
 		line, err := lines.ReadString('\n')
 		if err != nil { // the pipe is empty and the child is dead
-			return
+			return acknowledged
 		}
 		var sequence uint64
 		var id string

@@ -38,6 +38,7 @@ func (r *reserve) refill() error {
 	if r.whole {
 		return nil
 	}
+	// All or nothing: while it is short only urgent records are written, and half a reserve would change nothing about that.
 	err := r.file.Allocate(r.want)
 	if err == nil {
 		err = r.file.Sync()
@@ -63,6 +64,7 @@ func (r *reserve) release() error {
 	return nil
 }
 
+// close keeps the file: the space stays set aside while the gateway is away.
 func (r *reserve) close() error {
 	if r.file == nil {
 		return nil

@@ -19,14 +19,15 @@ const (
 	segmentSuffix = ".jsonl"
 )
 
+// segmentName is the inverse of what segments does with a name.
 func segmentName(first uint64) string {
 	return fmt.Sprintf("%0*d%s", segmentDigits, first, segmentSuffix)
 }
 
-// segment is one file of the log.
+// segment is one file of the log, as its name tells.
 type segment struct {
 	path  string
-	first uint64 // as its name says
+	first uint64 // sequence of its first record
 }
 
 // DamageError says where a log is not what this package wrote. It is never repaired unasked: what looks like an accident
@@ -93,6 +94,7 @@ func inspect(dir string) (logEnd, error) {
 			return logEnd{}, &DamageError{File: s.path, Why: fmt.Sprintf("it ends with record %d, but the next segment begins with %d", last, following.first)}
 		}
 	}
+	// A segment that was begun just before a crash holds nothing to check, so the one before is read too.
 	end, err := list[len(list)-1].scan()
 	if err == nil && end.good == 0 && len(list) > 1 {
 		_, err = list[len(list)-2].scan()
@@ -106,7 +108,7 @@ func (s segment) scan() (logEnd, error) {
 	number := 0
 	err := s.eachLine(func(line []byte, whole bool) error {
 		number++
-		if !whole {
+		if !whole { // it was never acknowledged: its newline is written and synced with it
 			end.torn = int64(len(line))
 			return nil
 		}
@@ -126,6 +128,8 @@ func (s segment) scan() (logEnd, error) {
 
 // last returns the sequence of the last record, having looked at the first and the last line only.
 func (s segment) last() (uint64, error) {
+	// Two short reads, so that the start does not grow with the age of the log. They see a segment that was lost, renamed
+	// or cut short, but not an edit in its middle.
 	f, err := os.Open(s.path)
 	if err != nil {
 		return 0, err
@@ -146,6 +150,7 @@ func (s segment) last() (uint64, error) {
 	if first, found := sequenceOf(head); !found || first != s.first {
 		return 0, &DamageError{File: s.path, Line: 1, Why: fmt.Sprintf("it is not record %d", s.first)}
 	}
+	// Only the last segment may end in the middle of a line: the others were left in good order for the next one.
 	line, whole := bytes.CutSuffix(tail, []byte("\n"))
 	line = line[bytes.LastIndexByte(line, '\n')+1:]
 	sequence, found := sequenceOf(line)
@@ -162,6 +167,7 @@ func (s segment) eachLine(fn func(line []byte, whole bool) error) error {
 		return err
 	}
 	defer f.Close()
+	// bufio.ScanLines would hide whether the last line has its newline, and take a carriage return away.
 	lines := bufio.NewScanner(f)
 	lines.Buffer(make([]byte, 0, 64<<10), MaxLine+1)
 	lines.Split(func(data []byte, atEnd bool) (int, []byte, error) {

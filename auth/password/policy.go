@@ -26,13 +26,19 @@ const (
 // product is a context word of every password.
 const product = "gatehouse"
 
+// MinLength and MaxLength are the bounds that Gatehouse uses, in code points.
+const (
+	MinLength = 12
+	MaxLength = 256
+)
+
 // Policy is what new passwords must be. There are no rules of composition (ASVS 6.2.5); spaces and all of Unicode count.
 type Policy struct {
 	Min, Max int // code points after NFKC, both allowed
 }
 
 // DefaultPolicy is that of contract.md, section 7.
-var DefaultPolicy = Policy{Min: 12, Max: 256}
+var DefaultPolicy = Policy{Min: MinLength, Max: MaxLength}
 
 // Check returns what is wrong with a password, one sentence each that says what to change; none: it is accepted. context
 // is what somebody who guesses would try first: the user's name, display name, e-mail address, the host's name.

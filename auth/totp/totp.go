@@ -47,7 +47,7 @@ var (
 type Options struct {
 	Counters store.Counters
 	Now      func() time.Time
-	Issuer   string // what the app shows above the account; without a colon
+	Issuer   string // what the app shows above the account; a colon in it (of a port) is shown as a blank
 }
 
 // Service makes enrolments and checks codes. Safe for concurrent use.
@@ -68,11 +68,12 @@ type Enrolment struct {
 // Generate makes a new random enrolment for the account that the app shows. Nothing is stored.
 func (s *Service) Generate(account string) (Enrolment, error) {
 	// In the label of the URL a colon ends the issuer.
-	if strings.Contains(s.options.Issuer+account, ":") {
-		return Enrolment{}, errors.New("generate enrolment: issuer and account must not hold a colon")
+	if strings.Contains(account, ":") {
+		return Enrolment{}, errors.New("generate enrolment: account must not hold a colon")
 	}
+	issuer := strings.ReplaceAll(s.options.Issuer, ":", " ")
 	key, err := totp.Generate(totp.GenerateOpts{
-		Issuer: s.options.Issuer, AccountName: account, Period: period, SecretSize: secretBytes,
+		Issuer: issuer, AccountName: account, Period: period, SecretSize: secretBytes,
 		Digits: otp.DigitsSix, Algorithm: otp.AlgorithmSHA1, Rand: rand.Reader,
 	})
 	if err != nil {

@@ -317,6 +317,10 @@ func TestService_generatesWhatAppsExpect(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
+	local, err := totp.New(totp.Options{Issuer: "localhost:8080"}).Generate("alice@corp")
+	if err != nil || !strings.HasPrefix(local.URL, "otpauth://totp/localhost%208080:alice@corp?") {
+		t.Errorf("got %s, %v, want an issuer without a colon", local.URL, err)
+	}
 	if _, err := s.Generate("alice:bob"); err == nil {
 		t.Error("an account with a colon was taken")
 	}
