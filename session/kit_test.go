@@ -278,6 +278,13 @@ func (h *house) gateway(tb testing.TB, change ...func(*session.Options)) *gatewa
 func (h *house) running(tb testing.TB, change ...func(*session.Options)) *gateway {
 	tb.Helper()
 	g := h.gateway(tb, change...)
+	g.start(tb)
+	return g
+}
+
+// start makes a gateway follow the feed, until the end of the test.
+func (g *gateway) start(tb testing.TB) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { g.Run(ctx) })
@@ -286,7 +293,6 @@ func (h *house) running(tb testing.TB, change ...func(*session.Options)) *gatewa
 		done.Wait()
 	})
 	eventually(tb, "the gateway to be in step", g.InStep)
-	return g
 }
 
 // eventually waits for what another goroutine does.

@@ -27,6 +27,7 @@ type rule struct {
 
 // revocations are the sessions and users whose tokens are refused, kept until every token of theirs has expired.
 type revocations struct {
+	most   int64
 	count  atomic.Int64 // sessions held
 	rules  atomic.Int64 // users held; 0 spares the look
 	shards [shards]revocationShard
@@ -38,8 +39,8 @@ type revocationShard struct {
 	users    map[id]rule  // guarded by mu
 }
 
-func newRevocations() *revocations {
-	r := &revocations{}
+func newRevocations(most int64) *revocations {
+	r := &revocations{most: most}
 	for i := range r.shards {
 		r.shards[i].sessions, r.shards[i].users = map[id]int64{}, map[id]rule{}
 	}
@@ -117,7 +118,7 @@ func (r *revocations) sweep(now time.Time) {
 }
 
 // full reports whether more is held than the bound.
-func (r *revocations) full() bool { return r.count.Load()+r.rules.Load() > maxRevoked }
+func (r *revocations) full() bool { return r.count.Load()+r.rules.Load() > r.most }
 
 // clear drops everything; only right after the verified tokens were forgotten.
 func (r *revocations) clear() {

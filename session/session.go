@@ -153,7 +153,7 @@ func New(o Options) (*Manager, error) {
 	case o.Idle < o.AccessLifetime || o.Absolute < o.Idle || o.PerUser < 1:
 		return nil, errors.New("session: limits contradict each other")
 	}
-	return &Manager{o: o, verified: newVerified(), revoked: newRevocations()}, nil
+	return &Manager{o: o, verified: newVerified(maxVerified), revoked: newRevocations(maxRevoked)}, nil
 }
 
 // InStep reports whether revocations of other gateways arrive here at once.

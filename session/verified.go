@@ -20,7 +20,14 @@ const (
 // tokenKey is the SHA-256 of a token: the table holds no bearer secret.
 type tokenKey [sha256.Size]byte
 
-func keyOf(raw string) tokenKey { return sha256.Sum256([]byte(raw)) }
+// keyOf copies a token of usual length to the stack: a conversion would allocate at every request.
+func keyOf(raw string) tokenKey {
+	var buffer [1 << 10]byte
+	if len(raw) > len(buffer) {
+		return sha256.Sum256([]byte(raw))
+	}
+	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
+}
 
 // entry is a verified token. It does not change.
 type entry struct {
@@ -34,6 +41,7 @@ type entry struct {
 // verified are the tokens that were verified in step with the feed, until they expire. They are removed when somebody presents
 // them after their end or revocation, and by sweep.
 type verified struct {
+	most   int           // entries of a shard
 	epoch  atomic.Uint64 // counts how often everything was forgotten
 	shards [shards]verifiedShard
 }
@@ -44,8 +52,8 @@ type verifiedShard struct {
 	_       [32]byte            // neighbours do not share a cache line
 }
 
-func newVerified() *verified {
-	v := &verified{}
+func newVerified(most int) *verified {
+	v := &verified{most: max(most/shards, 1)}
 	for i := range v.shards {
 		v.shards[i].entries = map[tokenKey]*entry{}
 	}
@@ -70,7 +78,7 @@ func (v *verified) put(key tokenKey, e *entry, epoch uint64) {
 	if v.epoch.Load() != epoch {
 		return
 	}
-	if len(s.entries) >= maxVerified/shards {
+	if len(s.entries) >= v.most {
 		for old := range s.entries { // any one: the order of a map is random
 			delete(s.entries, old)
 			break

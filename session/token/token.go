@@ -267,7 +267,7 @@ func peek(part string, into any) bool {
 	if part == "" {
 		return false
 	}
-	part = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(part, "="))
+	part = strings.ReplaceAll(strings.ReplaceAll(strings.TrimRight(part, "="), "+", "-"), "/", "_")
 	data, err := base64.RawURLEncoding.DecodeString(part)
 	return err == nil && json.Unmarshal(data, into) == nil
 }
