@@ -114,13 +114,11 @@ func (a *appender) gather(first request) []request {
 func (a *appender) write(batch []request) {
 	short := a.reserve.refill()
 	if short == nil {
-		err := a.commit(batch)
+		answers, err := a.commit(batch)
 		// Any other error is the disk's, and fails everybody: there is no reserve of working disks.
 		if !full(err) {
-			if err != nil {
-				a.fail(batch, err)
-			}
 			a.log.setHealth(err)
+			reply(batch, answers, err)
 			return
 		}
 		short = err
@@ -133,20 +131,30 @@ func (a *appender) write(batch []request) {
 			ordinary = append(ordinary, r)
 		}
 	}
-	a.fail(ordinary, short)
-	if len(urgent) > 0 {
-		if err := a.sparing(func() error { return a.commit(urgent) }); err != nil {
-			a.fail(urgent, err)
-			short = err
-		}
+	a.log.setHealth(short) // unhealthy even where the reserve serves
+	reply(ordinary, nil, short)
+	if len(urgent) == 0 {
+		return
 	}
-	a.log.setHealth(short) // unhealthy even where the reserve served
+	var answers []answer
+	err := a.sparing(func() (err error) {
+		answers, err = a.commit(urgent)
+		return err
+	})
+	if err != nil {
+		a.log.setHealth(err)
+	}
+	reply(urgent, answers, err)
 }
 
-// fail answers requests that were not written.
-func (a *appender) fail(batch []request, err error) {
-	for _, r := range batch {
-		r.done <- answer{err: unavailable(err)}
+// reply answers requests, all with the error if there is one. Who gets an answer finds Healthy to agree with it.
+func reply(batch []request, answers []answer, err error) {
+	for i, r := range batch {
+		if err != nil {
+			r.done <- answer{err: unavailable(err)}
+		} else {
+			r.done <- answers[i]
+		}
 	}
 }
 
@@ -163,29 +171,28 @@ func (a *appender) sparing(do func() error) error {
 	}
 }
 
-// commit writes requests with one write and one sync and then answers them. After an error nothing was answered, the
-// numbers are free again, and the file is as it was, or dirty.
-func (a *appender) commit(batch []request) error {
+// commit writes requests with one write and one sync and returns the answer to each. After an error the numbers are free
+// again, and the file is as it was, or dirty.
+func (a *appender) commit(batch []request) ([]answer, error) {
 	if err := a.mend(); err != nil {
-		return err
+		return nil, err
 	}
 	if a.segment == nil || a.size >= a.log.options.SegmentBytes {
 		if err := a.begin(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	lines, answers := a.encode(batch)
 	if err := a.put(lines); err != nil {
 		// Taking it back at once keeps what was refused from being found, after a crash, as if it had been done.
 		a.dirty = true
-		return errors.Join(err, a.mend())
+		return nil, errors.Join(err, a.mend())
 	}
 	a.size += int64(len(lines))
-	for i, r := range batch {
-		a.next += uint64(len(answers[i].records))
-		r.done <- answers[i]
+	for _, done := range answers {
+		a.next += uint64(len(done.records))
 	}
-	return nil
+	return answers, nil
 }
 
 // put makes lines the durable end of the segment. An empty batch still asks the disk: that is how the log heals unasked.
