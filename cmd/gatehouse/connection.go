@@ -11,10 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"gatehouse/admin/client"
+	"gatehouse/configs"
 )
-
-// defaultData is the data folder where neither flag nor environment names one.
-const defaultData = "./gatehouse-data"
 
 // maxPassword bounds what is read as a password, in bytes.
 const maxPassword = 4096
@@ -23,7 +21,8 @@ const maxPassword = 4096
 type operator struct {
 	machine
 	output
-	data, admin, tokenFile string
+	config, data, admin, tokenFile string
+	socket                         string // found by connect
 }
 
 // newOperator adds the shared flags to a noun and returns what they set.
@@ -33,29 +32,39 @@ func newOperator(m machine) *operator {
 
 // addFlags adds the shared flags to a noun.
 func (o *operator) addFlags(noun *cobra.Command) {
-	data, found := o.lookup("GATEHOUSE_DATA")
-	if !found || data == "" {
-		data = defaultData
-	}
 	flags := noun.PersistentFlags()
-	flags.StringVar(&o.data, "data", data, "data `DIR` of the gateway: its socket is in there (GATEHOUSE_DATA)")
+	flags.StringVar(&o.config, "config", "", "configuration `FILE` of the gateway (default: "+configs.DefaultFile+", if there is one)")
+	flags.StringVar(&o.data, "data", "", "data `DIR` of the gateway: its socket is in there (default: as the configuration says)")
 	flags.StringVar(&o.admin, "admin", "", "`URL` of an administration listener, in place of the socket")
 	flags.StringVar(&o.tokenFile, "admin-token-file", "", "`FILE` with the token for --admin")
 	_ = noun.MarkPersistentFlagDirname("data")
+	_ = noun.MarkPersistentFlagFilename("config", "yaml", "yml")
 	o.output.addFlag(noun)
 }
 
-// connect returns a client of the gateway that the flags name.
+// connect returns a client of the gateway that the flags name, or else the configuration.
 func (o *operator) connect(command *cobra.Command) (*client.Client, error) {
-	if o.admin == "" {
-		if o.tokenFile != "" {
-			return nil, usagef(command, "--admin-token-file is for --admin URL")
-		}
-		return client.New(client.Options{Socket: o.socket()})
-	}
-	if o.tokenFile == "" {
+	switch {
+	case o.admin == "" && o.tokenFile != "":
+		return nil, usagef(command, "--admin-token-file is for --admin URL")
+	case o.admin != "" && o.tokenFile == "":
 		return nil, usagef(command, "--admin needs --admin-token-file")
+	case o.admin != "":
+		return o.connectURL()
+	case o.data != "":
+		o.socket = filepath.Join(o.data, "admin.sock")
+	default:
+		if err := o.locate(); err != nil {
+			return nil, err
+		}
+		if o.admin != "" {
+			return o.connectURL()
+		}
 	}
+	return client.New(client.Options{Socket: o.socket})
+}
+
+func (o *operator) connectURL() (*client.Client, error) {
 	token, err := os.ReadFile(o.tokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("read administration token: %w", err)
@@ -63,7 +72,19 @@ func (o *operator) connect(command *cobra.Command) (*client.Client, error) {
 	return client.New(client.Options{URL: o.admin, Token: strings.TrimSpace(string(token))})
 }
 
-func (o *operator) socket() string { return filepath.Join(o.data, "admin.sock") }
+// locate finds the administration listener as `gatehouse serve` would open it.
+func (o *operator) locate() error {
+	loaded, err := configs.Load(configs.Sources{File: o.config, Environ: o.environ})
+	if err != nil {
+		return fmt.Errorf("find the gateway by its configuration (--data DIR goes around it): %w", err)
+	}
+	if path, isSocket := strings.CutPrefix(loaded.Config.AdminListen, configs.UnixPrefix); isSocket {
+		o.socket = path
+		return nil
+	}
+	o.admin, o.tokenFile = "http://"+loaded.Config.AdminListen, loaded.Config.AdminTokenFile
+	return nil
+}
 
 // asking makes the body of a command that asks the gateway. Its error says what to do where that is known.
 func (o *operator) asking(body func(*cobra.Command, *client.Client, []string) error) func(*cobra.Command, []string) error {
@@ -77,9 +98,9 @@ func (o *operator) asking(body func(*cobra.Command, *client.Client, []string) er
 		case errors.Is(err, client.ErrNotRunning) && o.admin != "":
 			return fmt.Errorf("nothing listens at %s: is the gateway running with --admin-listen?", o.admin)
 		case errors.Is(err, client.ErrNotRunning):
-			return fmt.Errorf("nothing listens on %s: start it with 'gatehouse serve', or give --data", o.socket())
+			return fmt.Errorf("nothing listens on %s: start it with 'gatehouse serve', or give --data", o.socket)
 		case errors.Is(err, os.ErrPermission):
-			return fmt.Errorf("%s may be used by the gateway's own user and by root only: %w", o.socket(), err)
+			return fmt.Errorf("%s may be used by the gateway's own user and by root only: %w", o.socket, err)
 		}
 		return err
 	}

@@ -82,6 +82,7 @@ func newRootCommand(m machine) *cobra.Command {
 		newTOTPCommand(m),
 		newSessionCommand(m),
 		newAuditCommand(m),
+		newKeyCommand(m),
 	)
 	root.Example = `  gatehouse serve
   gatehouse user add alice --group admins
