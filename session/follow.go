@@ -90,8 +90,8 @@ func (f *follower) read(ctx context.Context) error {
 		}
 	}
 	wait := feedWait
-	if !m.inStep.Load() {
-		wait = 0
+	if !m.inStep.Load() || len(m.watches.stale(m.verified.epoch.Load(), 1)) > 0 {
+		wait = 0 // there is something to do that is more urgent than waiting
 	}
 	reading, cancel := context.WithTimeout(ctx, wait+feedTimeout)
 	defer cancel()
@@ -106,6 +106,9 @@ func (f *follower) read(ctx context.Context) error {
 	}
 	f.cursor = next
 	if len(messages) < feedBatch {
+		if !m.inStep.Load() {
+			m.o.Logger.InfoContext(ctx, "feed in step: revocations of other gateways arrive")
+		}
 		m.gain(m.o.Now())
 	}
 	return m.recheck(ctx)

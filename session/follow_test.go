@@ -130,8 +130,10 @@ func TestManager_takesAMessageThatItCannotReadForAGap(t *testing.T) {
 	h := newHouse(t)
 	g := h.running(t)
 	c := h.signIn(t, g, alice)
-	for _, message := range []string{"", "null", "{}", `{"kind":"keys-rotated"}`, `{"kind":"sessions-ended","user":"x"}`,
-		`{"kind":"sessions-ended","user":"` + alice + `","sessions":["x"]}`} {
+	for _, message := range []string{
+		"", "null", "{}", `{"kind":"keys-rotated"}`, `{"kind":"sessions-ended","user":"x"}`,
+		`{"kind":"sessions-ended","user":"` + alice + `","sessions":["x"]}`,
+	} {
 		if _, err := authenticate(t, g, browser(c)); err != nil {
 			t.Fatal(err)
 		}

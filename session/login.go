@@ -110,6 +110,7 @@ func (m *Manager) activate(ctx context.Context, p *Prepared) error {
 	if err := m.stillWelcome(ctx, p); err != nil {
 		return err
 	}
+	// Before the new one is live: if it cannot be ended, the login has not happened, and the browser keeps what it had.
 	if err := m.endFormer(ctx, p); err != nil {
 		return err
 	}

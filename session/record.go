@@ -12,7 +12,9 @@ import (
 	"gatehouse/store"
 )
 
-// document is a session as it is stored, sealed, under its user id and session id. Times are microseconds since 1970.
+// document is a session as it is stored, sealed, under its user id and session id. Times are microseconds since 1970. The names
+// are short because there is one for each browser, in memory where the store is Redis. It holds the account as it was at the
+// last renewal, so that a gateway that sees a token first needs one read and not two.
 type document struct {
 	Live     bool     `json:"live,omitempty"` // false until Activate
 	Identity Identity `json:"who"`
@@ -88,7 +90,8 @@ type stored struct {
 	doc document
 }
 
-// all returns every stored session of a user, prepared ones too, oldest first.
+// all returns every stored session of a user, prepared ones too, oldest first. A record that cannot be read is an error for all:
+// whoever counts or ends sessions must not pass one over.
 func (m *Manager) all(ctx context.Context, user id) ([]stored, error) {
 	records, err := m.o.Records.List(ctx, store.Sessions(user.String()))
 	if err != nil {
@@ -127,7 +130,8 @@ func (m *Manager) List(ctx context.Context, userID string) ([]Session, error) {
 	return out, nil
 }
 
-// index is what leads from a public id to a session.
+// index is what leads from a public id to a session: administrators name sessions by what they see, and nothing lists the
+// sessions of all users.
 type index struct {
 	User    string `json:"user"`
 	Session string `json:"session"`

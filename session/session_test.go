@@ -72,8 +72,10 @@ func TestManager_setsCookiesThatNothingCanWeaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	lifetimes := map[string]int{}
-	cookies := append(append(append([]*http.Cookie{session.DeviceCookie("d"), session.LoginCookie("l"), session.ClearLoginCookie(),
-		session.ClearDeviceCookie()}, c.Cookies...), renewed...), session.ClearCookies()...)
+	cookies := append(append(append([]*http.Cookie{
+		session.DeviceCookie("d"), session.LoginCookie("l"), session.ClearLoginCookie(),
+		session.ClearDeviceCookie(),
+	}, c.Cookies...), renewed...), session.ClearCookies()...)
 	for _, cookie := range cookies {
 		if !cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Path != "/" || cookie.Domain != "" {
 			t.Errorf("%s: got %s", cookie.Name, cookie)

@@ -36,8 +36,11 @@ func TestStripRequest_takesOursAndNothingElse(t *testing.T) {
 		{"twice", []string{"__Host-gatehouse=x; __Host-gatehouse=y; a=1"}, []string{"a=1"}},
 		{"other case", []string{"__HOST-Gatehouse=x; a=1"}, []string{"a=1"}},
 		{"quoted name", []string{`"__Host-gatehouse"=x; a=1`}, []string{"a=1"}},
-		{"names like ours", []string{"__Host-gatehouse2=x; __Host-gatehous=y; gatehouse=z; x__Host-gatehouse=w; __Host-gatehouse-sessions=v"},
-			[]string{"__Host-gatehouse2=x; __Host-gatehous=y; gatehouse=z; x__Host-gatehouse=w; __Host-gatehouse-sessions=v"}},
+		{
+			"names like ours",
+			[]string{"__Host-gatehouse2=x; __Host-gatehous=y; gatehouse=z; x__Host-gatehouse=w; __Host-gatehouse-sessions=v"},
+			[]string{"__Host-gatehouse2=x; __Host-gatehous=y; gatehouse=z; x__Host-gatehouse=w; __Host-gatehouse-sessions=v"},
+		},
 		{"ours as a value", []string{"a=__Host-gatehouse=x"}, []string{"a=__Host-gatehouse=x"}},
 		{"empty line", []string{""}, []string{""}},
 		{"empty line beside ours", []string{"", "__Host-gatehouse=x"}, []string{""}},
