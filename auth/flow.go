@@ -130,8 +130,10 @@ type Outcome struct {
 	// Code is what the client is told; empty when it is signed in.
 	Code       problem.Code
 	RetryAfter time.Duration
-	// Challenge continues the login, with Code problem.CodeRequired.
+	// Challenge continues the login, with Code problem.CodeRequired, and problem.EnrolmentRequired where the browser may enrol now.
 	Challenge string
+	// Enrolment is what a wrong code was for, where one is being confirmed: the page can be drawn again with it.
+	Enrolment *Enrolment
 	// Username is the canonical name, once a password was right.
 	Username string
 	// Credentials and DeviceCookie are what leaves the process when the client is signed in.
@@ -167,6 +169,8 @@ type attempt struct {
 	cheap bool
 	// ran: a password or code was verified.
 	ran bool
+	// right: the password was verified in this request, and is at hand.
+	right bool
 
 	token    ratelimit.Token
 	nameTag  string

@@ -56,6 +56,8 @@ var Kinds = []Kind{
 	{"lockout/<shard> <HMAC of the canonical name>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "password attempts and the lock of one account and client class"},
 	{"codes/<shard> <user id>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "wrong codes of one account and client class"},
 	{"pending/<SHA-256 of the challenge>", "record", "5 minutes", "auth", "a login between its first and last step"},
+	{"link/<SHA-256 of the token>", "record", "72 hours, an invitation; deleted when used", "auth/link", "a one-time link, and what was chosen on its page so far"},
+	{"setup", "record", "kept; the link in it 30 minutes", "auth/link", "the set-up link with its token; once there is an administrator, only that it is closed"},
 	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
 	{"session-of/<public id>", "record", "the session's absolute limit", "session", "the user id and session id behind a public id"},
 	{"sessions-ended/<user id>", "record", "the absolute limit of a session", "session", "the instant before which a login of the user starts no session"},
@@ -106,6 +108,12 @@ func CodesShard(n int) Collection { return Collection(fmt.Sprintf("codes/%02d", 
 
 // PendingKey is a pending login, by the hexadecimal SHA-256 of its challenge.
 func PendingKey(challengeHash string) Key { return Key{ID: "pending/" + challengeHash} }
+
+// LinkKey is a one-time link, by the hexadecimal SHA-256 of its token.
+func LinkKey(tokenHash string) Key { return Key{ID: "link/" + tokenHash} }
+
+// SetupKey is the set-up link, of which there is one for all gateways of a store.
+func SetupKey() Key { return Key{ID: "setup"} }
 
 // Sessions is the collection of a user's sessions.
 func Sessions(userID string) Collection { return Collection("sessions/" + userID) }

@@ -73,6 +73,8 @@ func made() map[string]string {
 		"CodesKey":         store.CodesKey(id, "stranger").String(),
 		"CodesShard":       string(store.CodesShard(63)) + " " + id + ".stranger",
 		"PendingKey":       store.PendingKey(id).String(),
+		"LinkKey":          store.LinkKey(id).String(),
+		"SetupKey":         store.SetupKey().String(),
 		"Sessions":         string(store.Sessions(id)) + " " + id,
 		"SessionKey":       store.SessionKey(id, id).String(),
 		"SessionOfKey":     store.SessionOfKey(id).String(),
