@@ -84,7 +84,7 @@ func signedOut(t *testing.T, port string) int {
 		t.Fatal(err)
 	}
 	request.Host = "localhost:8080"
-	response, err := (&http.Transport{}).RoundTrip(request)
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
 	}
