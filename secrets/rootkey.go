@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -55,8 +56,8 @@ func ReadRootKey(text string) (RootKey, error) {
 	return root, nil
 }
 
-// LoadRootKey reads the root key from a file that only its owner may read; otherwise ErrExposedRootKey. The permissions are
-// those of the opened file, so it cannot be exchanged between the check and the reading.
+// LoadRootKey reads the root key from a file that is not exposed; otherwise ErrExposedRootKey. The permissions are those of the
+// opened file, so it cannot be exchanged between the check and the reading.
 func LoadRootKey(path string) (RootKey, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -70,7 +71,7 @@ func LoadRootKey(path string) (RootKey, error) {
 	if !info.Mode().IsRegular() {
 		return RootKey{}, fmt.Errorf("root key file %s is not a regular file", path)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if exposed(info) {
 		return RootKey{}, fmt.Errorf("%s: %w", path, ErrExposedRootKey)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, rootKeyText))
@@ -83,6 +84,15 @@ func LoadRootKey(path string) (RootKey, error) {
 		return RootKey{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return root, nil
+}
+
+// exposed reports whether others may use the file. Nobody's root key is for everybody. A group may read only a file that
+// another user handed to this process: credentials of systemd and of container runtimes are root's, with mode 0440.
+func exposed(info os.FileInfo) bool {
+	mode := info.Mode().Perm()
+	owner, known := info.Sys().(*syscall.Stat_t)
+	ours := !known || int(owner.Uid) == os.Getuid()
+	return mode&0o037 != 0 || ours && mode&0o077 != 0
 }
 
 // LoadOrCreateRootKey loads the root key, or, where there is no file, creates one with mode 0600 and says so. The file
