@@ -107,11 +107,9 @@ func (g *guarded) header(line []byte) error {
 		return fmt.Errorf("%w: %.40q", errGarbage, line)
 	}
 	kind, rest := line[0], string(line[1:len(line)-2])
-	if kind != '*' {
-		g.depth = 0
-	}
 	switch kind {
 	case '+', '-', ':':
+		g.depth = 0
 		return nil
 	case '$', '*':
 	default:
@@ -120,6 +118,11 @@ func (g *guarded) header(line []byte) error {
 	n, err := strconv.Atoi(rest)
 	if err != nil || n < -1 {
 		return fmt.Errorf("%w: %.40q", errGarbage, line)
+	}
+	if kind == '$' || n <= 0 { // an empty or nil array is no step down: an idle feed is answered with nothing else
+		g.depth = 0
+	} else {
+		g.depth++
 	}
 	if kind == '$' {
 		if n > maxBulk {
@@ -131,7 +134,7 @@ func (g *guarded) header(line []byte) error {
 		return nil
 	}
 	g.elements -= max(n, 0)
-	if g.depth++; g.elements < 0 || g.depth > maxDepth {
+	if g.elements < 0 || g.depth > maxDepth {
 		return fmt.Errorf("%w: too many elements, or too deep", errGarbage)
 	}
 	return nil

@@ -427,6 +427,29 @@ func TestStore_tellsAReaderThatTheFeedWasLost(t *testing.T) {
 	}
 }
 
+// TestStore_waitsOnAnIdleFeed keeps one connection through more empty answers than arrays may nest.
+func TestStore_waitsOnAnIdleFeed(t *testing.T) {
+	server := storetest.Redis(t)
+	s := open(t, redisstore.Options{URL: server.URL()})
+	connections := func() string {
+		_, after, _ := strings.Cut(server.MustDo("INFO", "stats"), "total_connections_received:")
+		count, _, _ := strings.Cut(after, "\r\n")
+		return count
+	}
+	before, err := strconv.Atoi(connections())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if messages, _, err := s.Read(t.Context(), store.Cursor{}, time.Millisecond); err != nil || len(messages) != 0 {
+			t.Fatalf("Read of an empty feed = %v, %v", messages, err)
+		}
+	}
+	if after := connections(); after != strconv.Itoa(before+1) { // the one that asked
+		t.Errorf("%d connections before, %s after", before, after)
+	}
+}
+
 func TestStore_noticesWhileWaitingThatTheServerIsGone(t *testing.T) {
 	server := storetest.Redis(t)
 	s := open(t, redisstore.Options{URL: server.URL()})
