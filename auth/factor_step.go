@@ -14,7 +14,7 @@ import (
 // secondFactor is step 3. A factor is asked where policy requires one, and, of an account that has one, where step 4 saw
 // something unusual.
 func (f *Flow) secondFactor(ctx context.Context, a *attempt) {
-	unusual := len(a.signals) > 0 && !f.firstLogin(a)
+	unusual := len(a.signals) > 0
 	switch {
 	case a.account.TOTP == nil && f.FactorRequired:
 		a.stop(audit.StepSecondFactor, audit.Challenge, audit.ReasonEnrolmentRequired, problem.EnrolmentRequired)
@@ -75,13 +75,14 @@ func (f *Flow) settleCode(ctx context.Context, a *attempt, reservation lockout.R
 	case wrong != nil:
 		how = lockout.NotVerified
 	}
-	_, err := f.Codes.Settle(ctx, reservation, how)
+	settled, err := f.Codes.Settle(ctx, reservation, how)
 	switch {
 	case wrong != nil && how == lockout.NotVerified:
 		f.undecided(a, audit.StepSecondFactor, "check a code", wrong)
 	case err != nil:
 		f.undecided(a, audit.StepSecondFactor, "settle a slot for a code", err)
 	case how == lockout.Wrong:
+		f.noteLock(ctx, a, audit.StepSecondFactor, settled)
 		a.stop(audit.StepSecondFactor, audit.Fail, reason, problem.CodeInvalid)
 	default:
 		a.verified = true

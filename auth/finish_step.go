@@ -60,6 +60,7 @@ func (f *Flow) record(ctx context.Context, a *attempt) {
 	if !a.decided {
 		f.begin(ctx, a)
 	}
+	f.upgradeHash(ctx, a)
 }
 
 // begin makes the login real, after its record: device and network become known, the run of failures ends, the session is
@@ -70,14 +71,20 @@ func (f *Flow) begin(ctx context.Context, a *attempt) {
 		a.stop(audit.StepSession, audit.Error, audit.ReasonSessionFailed, problem.Unavailable)
 		a.out.RetryAfter = retryUnavailable
 		a.out.Credentials, a.out.DeviceCookie = session.Credentials{}, ""
-		event := a.event()
-		event.Kind, event.Outcome = audit.KindSessionNotStarted, audit.Failed
-		if _, err := f.Audit.Append(ctx, event); err != nil {
-			f.Logger.ErrorContext(ctx, "record a session that did not start", "error", err, "request_id", a.RequestID)
-		}
-		return
+		f.recordNotStarted(ctx, a)
 	}
-	f.upgradeHash(ctx, a)
+}
+
+// recordNotStarted says in the log that the login recorded before came to nothing. It has time of its own: a store that used up
+// all of the login's is the likeliest cause.
+func (f *Flow) recordNotStarted(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
+	defer cancel()
+	event := a.event()
+	event.Kind, event.Outcome = audit.KindSessionNotStarted, audit.Failed
+	if _, err := f.Audit.Append(ctx, event); err != nil {
+		f.Logger.ErrorContext(ctx, "record a session that did not start", "error", err, "request_id", a.RequestID)
+	}
 }
 
 func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
@@ -111,10 +118,11 @@ func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// upgradeHash replaces a hash of an older scheme or lower cost by a current one, after the answer, so that its time says
-// nothing. The password is at hand only now.
+// upgradeHash replaces a hash of an older scheme or lower cost by a current one, beside the answer, so that its time says
+// nothing. It does not wait for the login to be complete: a browser sends the password in one request and the code in another,
+// so at the end of its login the password is not at hand.
 func (f *Flow) upgradeHash(ctx context.Context, a *attempt) {
-	if a.Password == "" || !f.Hasher.Outdated(a.account.PasswordHash) {
+	if !a.right || !f.Hasher.Outdated(a.account.PasswordHash) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -172,16 +180,29 @@ func (a *attempt) event() audit.Event {
 }
 
 // refusal is the aggregated record of attempts that were refused before anything was verified: everything that differs from
-// one to the next is left out.
+// one to the next is left out. A stored record that does not open is no matter of the client's, so it has a kind of its own.
 func (a *attempt) refusal() audit.Event {
 	step, _ := a.out.Trace.Deciding()
-	return audit.Event{
+	e := audit.Event{
 		Kind: audit.KindRefused, Outcome: audit.Denied, Actor: audit.Actor{Type: audit.ActorClient}, Subject: a.subject(),
 		Client:  audit.Client{Address: a.Address.String(), Network: a.Network.String(), Claimed: a.Claimed},
 		Code:    string(a.out.Code),
 		Count:   1,
 		Details: map[string]string{"step": step.String(), "reason": string(a.out.Trace.Of(step).Reason)},
 	}
+	if a.out.Trace.Of(step).Verdict == audit.Error {
+		e.Outcome = audit.Failed
+	}
+	if a.sealed() {
+		e.Kind, e.Severity = audit.KindStateRefused, audit.High
+	}
+	return e
+}
+
+// sealed reports whether the attempt ended at a stored record that does not open: somebody altered or moved it.
+func (a *attempt) sealed() bool {
+	step, stopped := a.out.Trace.Deciding()
+	return stopped && a.out.Trace.Of(step).Reason == audit.ReasonRecordSealed
 }
 
 // subject names an account that exists, and only tags a name that does not.
@@ -209,8 +230,11 @@ func (a *attempt) outcome() audit.Outcome {
 	}
 }
 
-// severity is high where a right password came with what a thief's would look like.
+// severity is high where a right password came with what a thief's would look like, and where the store was tampered with.
 func (a *attempt) severity() audit.Severity {
+	if a.sealed() {
+		return audit.High
+	}
 	for _, s := range a.signals {
 		if s == audit.SignalSuccessAfterFailures {
 			return audit.High

@@ -172,11 +172,13 @@ func (f *Flow) verify(ctx context.Context, a *attempt, place *password.Place, re
 	}
 	a.detail(audit.StepPassword, "class", a.classWord())
 	if how == lockout.Right {
-		a.out.Username = a.account.Name
+		a.out.Username, a.right = a.account.Name, true
 		a.methods = []string{"pwd"}
 		a.pass(audit.StepPassword, audit.Pass, audit.ReasonNone)
 		a.gather(settled.Failures)
-		f.giveBack(ctx, a)
+		if a.Code == "" || a.account.TOTP == nil { // else the code decides whether what was presented was right
+			f.giveBack(ctx, a)
+		}
 		return
 	}
 	f.refusePassword(ctx, a, settled, right)
@@ -191,19 +193,25 @@ func (f *Flow) refusePassword(ctx context.Context, a *attempt, settled lockout.S
 	case right:
 		reason = audit.ReasonAccountDisabled
 	}
-	if settled.Locked {
-		a.detail(audit.StepPassword, "locked-until", settled.Until.UTC().Format(time.RFC3339))
-		f.forgetDevice(ctx, a)
-	}
+	f.noteLock(ctx, a, audit.StepPassword, settled)
 	a.stop(audit.StepPassword, audit.Fail, reason, problem.InvalidCredentials)
 }
 
-// locked answers an attempt whose window is used up; it was not verified and neither counts nor prolongs.
+// noteLock says in the trace that a failure used up its window, and ends the known device that it was for.
+func (f *Flow) noteLock(ctx context.Context, a *attempt, s audit.Step, settled lockout.Settled) {
+	if settled.Locked {
+		a.detail(s, "locked-until", settled.Until.UTC().Format(time.RFC3339))
+		f.forgetDevice(ctx, a)
+	}
+}
+
+// locked answers an attempt whose window is used up; it was not verified and neither counts nor prolongs. Behind a password
+// that was right in the same request it gets a record of its own: somebody knows that password.
 func (f *Flow) locked(a *attempt, s audit.Step, locked *lockout.LockedError, reason audit.Reason) {
 	if locked.Closed {
 		reason = audit.ReasonClosed
 	}
-	a.cheap = true
+	a.cheap = !a.ran
 	a.out.RetryAfter = locked.Until.Sub(f.Now())
 	a.stop(s, audit.Fail, reason, problem.Locked)
 }
@@ -216,7 +224,8 @@ func (f *Flow) poolFull(ctx context.Context, a *attempt) {
 	f.giveBack(ctx, a)
 }
 
-// giveBack returns the address's token. Failing to only costs the client a token, so it is logged and forgotten.
+// giveBack returns the address's token, because everything that was presented was right. Failing to only costs the client a
+// token, so it is logged and forgotten.
 func (f *Flow) giveBack(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
 	defer cancel()
