@@ -9,16 +9,11 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
-	"time"
 
 	"gatehouse/problem"
 	"gatehouse/proxy/clientip"
 	"gatehouse/web"
 )
-
-// ownTimeout bounds reading a request to one of our own pages, headers and body. Requests to the app have no such bound:
-// an upload may take hours.
-const ownTimeout = 15 * time.Second
 
 // front is the public listener's handler: it names each request and its client, and sends it to the login edge or, for
 // everything that is not ours, to the proxy.
@@ -65,24 +60,21 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}}
 	r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 	defer f.lastResort(w, r)
-	switch {
-	case healthPath(r.URL.Path):
-		f.health.ServeHTTP(w, r)
-	case !f.known(r.Host):
-		f.elsewhere(w, r)
-	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path+"/" == web.Prefix:
-		defer hurry(w).Stop()
-		f.login.ServeHTTP(w, r)
-	default:
-		f.app.ServeHTTP(w, r)
-	}
+	f.choose(r).ServeHTTP(w, r)
 }
 
-// hurry ends the reading of a request's body after ownTimeout, so that a slow sender cannot hold one of our pages open. The
-// deadline it sets has passed long ago; net/http sets a new one for the connection's next request.
-func hurry(w http.ResponseWriter) *time.Timer {
-	control := http.NewResponseController(w)
-	return time.AfterFunc(ownTimeout, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })
+// choose finds who answers.
+func (f *front) choose(r *http.Request) http.Handler {
+	switch {
+	case healthPath(r.URL.Path):
+		return f.health
+	case !f.known(r.Host):
+		return http.HandlerFunc(f.elsewhere)
+	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path+"/" == web.Prefix:
+		return f.login
+	default:
+		return f.app
+	}
 }
 
 // known reports whether a Host names the login host (RFC 9110, section 7.2), default port or not.

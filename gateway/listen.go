@@ -17,18 +17,32 @@ import (
 // Limits of the listeners.
 const (
 	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10 // bytes, of the whole header block
-	stopTimeout   = 10 * time.Second
+	// bodyTimeout bounds a request to the public listener, header and body, from its first byte until the proxy has found
+	// out that a session lets it through: an upload to the app may take hours. net/http also applies it to what it reads of
+	// a body after a handler that did not, so nobody can hold a connection by owing a body.
+	bodyTimeout = 15 * time.Second
+	idleTimeout = 2 * time.Minute
+	maxHeader   = 64 << 10 // bytes, of the whole header block
+	stopTimeout = 10 * time.Second
 )
 
-// server makes a listener's server. There is no limit on the time of a body: uploads and downloads of an app may take hours.
+// publicServer makes the public listener's server.
+func (g *Gateway) publicServer() *http.Server {
+	s := g.server(g.public)
+	s.ReadTimeout = bodyTimeout
+	return s
+}
+
+// server makes a server with the limits that all listeners have. The time of an answer is not one of them: downloads from
+// an app and readings of the log may take hours.
 func (g *Gateway) server(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		// net/http allows 4 KiB beyond what it is told.
 		MaxHeaderBytes: maxHeader - 4<<10,
-		ErrorLog:       slog.NewLogLogger(g.deps.Logger.Handler(), slog.LevelDebug),
+		// net/http would answer `OPTIONS *` itself, on every host name and to everybody.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(g.deps.Logger.Handler(), slog.LevelDebug),
 	}
 }
 
@@ -66,7 +80,7 @@ func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err e
 	if err := g.recordStart(ctx); err != nil {
 		return errors.Join(err, public.Close(), administration.Close())
 	}
-	servers := []*http.Server{g.server(g.public), g.adminServer()}
+	servers := []*http.Server{g.publicServer(), g.adminServer()}
 	failed := make(chan error, len(servers))
 	go func() { failed <- servers[0].Serve(public) }()
 	go func() { failed <- servers[1].Serve(administration) }()

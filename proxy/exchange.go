@@ -61,6 +61,9 @@ type exchange struct {
 
 // serve sends the request to the app and its answer back.
 func (x *exchange) serve() {
+	// The listener bounds the time of a request until somebody is known to be signed in; from here on a body takes as long
+	// as it takes. Where a deadline is not supported, there is none to lift.
+	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{})
 	x.ctx, x.end = context.WithCancelCause(x.in.Context())
 	timer := x.watch()
 	defer func() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -435,4 +436,33 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// A listener may bound the time of a request: the bound is for those who are not signed in, whose body nobody waits for.
+func TestProxy_liftsTheListenersTimeForASession(t *testing.T) {
+	t.Parallel()
+	const bound = 300 * time.Millisecond
+	up := wiretest.NewUpstream(t)
+	g := newGate(t, up.URL)
+	server := httptest.NewUnstartedServer(g.server.Config.Handler)
+	server.Config.ReadTimeout = bound
+	server.Start()
+	t.Cleanup(server.Close)
+	for lines, want := range map[string]int{signedIn: http.StatusOK, "Host: gate.example\r\n": http.StatusUnauthorized} {
+		conn := wiretest.Dial(t, server.URL)
+		if _, err := io.WriteString(conn, "POST /upload HTTP/1.1\r\n"+lines+"Content-Length: 10\r\n\r\nhello"); err != nil {
+			t.Fatal(err)
+		}
+		if want == http.StatusOK {
+			time.Sleep(2 * bound) // the client is slow; that is what is tested
+			_, _ = io.WriteString(conn, "hello")
+		}
+		answers := wiretest.ReadAnswers(t, conn, "POST")
+		if got := answers.Status(t); got != want || answers.Closed != (want != http.StatusOK) {
+			t.Errorf("got %d, closed %v, want %d", got, answers.Closed, want)
+		}
+	}
+	if got := up.Requests(); len(got) != 1 || got[0].Body != "hellohello" {
+		t.Errorf("the app got %+v", got)
+	}
 }
