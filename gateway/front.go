@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"gatehouse/problem"
+	"gatehouse/proxy"
 	"gatehouse/proxy/clientip"
 	"gatehouse/web"
 )
@@ -60,20 +61,24 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}}
 	r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 	defer f.lastResort(w, r)
-	f.choose(r).ServeHTTP(w, r)
+	handler, ours := f.choose(r)
+	if ours && proxy.Ambiguous(r) { // the proxy sees to its own answers
+		w.Header().Set("Connection", "close")
+	}
+	handler.ServeHTTP(w, r)
 }
 
-// choose finds who answers.
-func (f *front) choose(r *http.Request) http.Handler {
+// choose finds who answers, and whether that is one of our own handlers and not the proxy.
+func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 	switch {
 	case healthPath(r.URL.Path):
-		return f.health
+		return f.health, true
 	case !f.known(r.Host):
-		return http.HandlerFunc(f.elsewhere)
+		return http.HandlerFunc(f.elsewhere), true
 	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path+"/" == web.Prefix:
-		return f.login
+		return f.login, true
 	default:
-		return f.app
+		return f.app, false
 	}
 }
 
