@@ -1,11 +1,13 @@
 package gatewaytest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"html"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -28,6 +30,28 @@ type Browser struct {
 	client *http.Client
 }
 
+// door is where a gateway can be reached: the URL that browsers see, and the address behind it.
+type door struct {
+	url, address string
+}
+
+// connect makes a client with a pool of its own that finds the gateway's address behind its URL, as a name service or a
+// balancer would.
+func (d door) connect(t testing.TB) *http.Client {
+	host := strings.TrimPrefix(d.url, "http://")
+	transport := &http.Transport{
+		MaxIdleConnsPerHost: 16,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == host {
+				address = d.address
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
 // Answer is a response that was read to its end.
 type Answer struct {
 	*http.Response
@@ -35,13 +59,24 @@ type Answer struct {
 }
 
 // NewBrowser makes a browser with an empty jar and a connection pool of its own.
-func (g *Gateway) NewBrowser() *Browser {
-	transport := &http.Transport{MaxIdleConnsPerHost: 16}
-	g.t.Cleanup(transport.CloseIdleConnections)
-	return &Browser{
-		t: g.t, base: g.URL, Jar: map[string]string{}, Header: http.Header{},
-		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-	}
+func (g *Gateway) NewBrowser() *Browser { return newBrowser(g.t, g.door) }
+
+func newBrowser(t testing.TB, d door) *Browser {
+	return &Browser{t: t, base: d.url, Jar: map[string]string{}, Header: http.Header{}, client: d.connect(t)}
+}
+
+// Through is the same browser, with the same jar, when a balancer sends it to another gateway with the same URL.
+func (b *Browser) Through(g *Gateway) *Browser {
+	other := *b
+	other.client = g.connect(g.t)
+	return &other
+}
+
+// Copy is another browser with a copy of the jar: what a thief has, or a second tab.
+func (b *Browser) Copy() *Browser {
+	other := *b
+	other.Jar = maps.Clone(b.Jar)
+	return &other
 }
 
 // At sets the address that the browser comes from.

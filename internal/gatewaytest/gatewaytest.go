@@ -7,6 +7,7 @@ package gatewaytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"net"
@@ -79,6 +80,8 @@ type Options struct {
 	Clock *Clock
 	// Redis is the URL of a shared store; RootKey must then be the same for all gateways on it.
 	Redis, RootKey string
+	// External is the URL under which several gateways are one; the URL of the listener if empty.
+	External string
 	// Dir is the data folder; a fresh one if empty.
 	Dir string
 	// Configure changes the configuration before the start.
@@ -90,7 +93,8 @@ type Options struct {
 // Gateway is a running gateway with what a test needs of it.
 type Gateway struct {
 	*gateway.Gateway
-	URL      string // of the public listener, and the external URL
+	door
+	URL      string // the external URL: of the public listener, unless Options.External is another
 	Origin   *url.URL
 	Dir      string
 	Clock    *Clock
@@ -186,14 +190,13 @@ func (g *Gateway) run(config configs.Config) error {
 func (g *Gateway) config(o Options) configs.Config {
 	g.t.Helper()
 	address := freeAddress(g.t)
-	_, port, _ := net.SplitHostPort(address)
 	config := configs.Default()
 	config.Listen = address
 	config.Data = o.Dir
 	config.RootKeyFile = filepath.Join(o.Dir, "root.key")
 	config.AdminListen = configs.UnixPrefix + socketPath(g.t)
 	config.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	g.must(config.ExternalURL.UnmarshalText([]byte("http://localhost:" + port)))
+	g.must(config.ExternalURL.UnmarshalText([]byte(cmp.Or(o.External, "http://"+localhost(address)))))
 	g.must(config.Upstream.UnmarshalText([]byte(g.Upstream.URL)))
 	if o.Redis != "" {
 		g.must(config.Store.UnmarshalText([]byte(o.Redis)))
@@ -204,6 +207,7 @@ func (g *Gateway) config(o Options) configs.Config {
 		o.Configure(&config)
 	}
 	g.URL = config.ExternalURL.String()
+	g.door = door{url: g.URL, address: config.Listen}
 	g.Origin = config.ExternalURL.URL()
 	return config
 }
@@ -249,11 +253,20 @@ func (g *Gateway) SignIn(name, secret string) *Browser {
 // Records is the audit log so far, after aggregated records were written.
 func (g *Gateway) Records() []audit.Record {
 	g.t.Helper()
+	return readLog(g.t, g.Dir)
+}
+
+// readLog reads the audit log in a data folder.
+func readLog(t testing.TB, dir string) []audit.Record {
+	t.Helper()
 	var all []audit.Record
-	g.must(audit.Read(filepath.Join(g.Dir, "audit"), 1, func(r audit.Record) error {
+	err := audit.Read(filepath.Join(dir, "audit"), 1, func(r audit.Record) error {
 		all = append(all, r)
 		return nil
-	}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return all
 }
 
@@ -286,6 +299,9 @@ func freeAddress(t testing.TB) string {
 	defer listener.Close()
 	return listener.Addr().String()
 }
+
+// localhost is the address under the name that browsers take for a secure origin.
+func localhost(address string) string { return strings.Replace(address, "127.0.0.1", "localhost", 1) }
 
 // socketPath is short enough for a Unix socket (108 bytes), which the folder of a test may not be.
 func socketPath(t testing.TB) string {
