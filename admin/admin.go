@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
 	"gatehouse/audit"
 	"gatehouse/auth/device"
+	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
 	"gatehouse/auth/password"
 	"gatehouse/auth/totp"
@@ -99,10 +101,11 @@ type Options struct {
 	Policy    password.Policy
 	Log       Log
 	LogDir    string // of the audit log
-	// Host is the login host, a word that no password may be made of.
-	Host   string
-	Now    func() time.Time
-	Logger *slog.Logger
+	Links     *link.Service
+	// External is the login host: where links lead, and a word that no password may be made of.
+	External *url.URL
+	Now      func() time.Time
+	Logger   *slog.Logger
 }
 
 // Service carries out operations. Safe for concurrent use.

@@ -34,6 +34,11 @@ func operations(k *admintest.Kit, name string) map[admin.Operation]func(context.
 			_, err := s.AddUser(ctx, c, api.NewUser{Name: "new", Password: admintest.GoodPassword, Reason: why})
 			return err
 		},
+		admin.UserAddInvited: func(ctx context.Context, c admin.Caller) error {
+			_, err := s.AddInvited(ctx, c, api.NewInvitation{Name: "new", Reason: why})
+			return err
+		},
+		admin.UserInvite:  func(ctx context.Context, c admin.Caller) error { _, err := s.Invite(ctx, c, name, why); return err },
 		admin.UserDisable: func(ctx context.Context, c admin.Caller) error { return s.DisableUser(ctx, c, name, why) },
 		admin.UserEnable:  func(ctx context.Context, c admin.Caller) error { return s.EnableUser(ctx, c, name, why) },
 		admin.UserDelete:  func(ctx context.Context, c admin.Caller) error { return s.DeleteUser(ctx, c, name, why) },
@@ -146,6 +151,7 @@ func TestService_recordsWhoWhyAndWhat(t *testing.T) {
 		admin.UserDisable: audit.KindUserDisabled, admin.UserEnable: audit.KindUserEnabled, admin.UserDelete: audit.KindUserDeleted,
 		admin.UserPassword: audit.KindPasswordSet, admin.UserGroups: audit.KindUserChanged, admin.TOTPEnrol: audit.KindTOTPEnrolled,
 		admin.TOTPReset: audit.KindTOTPReset, admin.LockoutReset: audit.KindLockoutReset, admin.UserShow: audit.KindAdminRead,
+		admin.UserInvite: audit.KindUserInvited,
 		admin.SessionRevoke: audit.KindSessionRevoked, admin.SessionsRevoke: audit.KindSessionsRevoked, admin.LockoutShow: audit.KindAdminRead,
 	}
 	for op, kind := range kinds {

@@ -43,6 +43,8 @@ const (
 	UserList       Operation = "user-list"
 	UserShow       Operation = "user-show"
 	UserAdd        Operation = "user-add"
+	UserAddInvited Operation = "user-add-invited"
+	UserInvite     Operation = "user-invite"
 	UserDisable    Operation = "user-disable"
 	UserEnable     Operation = "user-enable"
 	UserDelete     Operation = "user-delete"
@@ -76,6 +78,8 @@ var permissions = map[Operation]permission{
 	UserList:       {both, audit.KindAdminRead},
 	UserShow:       {both, audit.KindAdminRead},
 	UserAdd:        {operators, audit.KindUserAdded}, // with a password that the caller knows
+	UserAddInvited: {both, audit.KindUserAdded},      // the owner chooses the password
+	UserInvite:     {both, audit.KindUserInvited},
 	UserDisable:    {both, audit.KindUserDisabled},
 	UserEnable:     {both, audit.KindUserEnabled},
 	UserDelete:     {both, audit.KindUserDeleted},

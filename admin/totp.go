@@ -28,7 +28,7 @@ func (s *Service) EnrolTOTP(ctx context.Context, c Caller, name, why string) (ap
 			return nil
 		},
 		edit: func(u *user.User) error {
-			old, u.TOTP = u.TOTP, &enrolled
+			old, u.TOTP, u.Invitation = u.TOTP, &enrolled, nil
 			return nil
 		},
 		sessions: true,

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"gatehouse/admin/api"
@@ -56,6 +55,9 @@ func userOf(u user.User) api.User {
 		FirstLoginAt:      u.FirstLoginAt,
 		PasswordChangedAt: u.PasswordChangedAt,
 	}
+	if u.Invitation != nil {
+		shown.InvitedUntil = u.Invitation.Until
+	}
 	if u.TOTP != nil {
 		shown.TOTPEnrolledAt = u.TOTP.EnrolledAt
 	}
@@ -68,13 +70,7 @@ func (s *Service) AddUser(ctx context.Context, c Caller, n api.NewUser) (api.Use
 	err := s.do(ctx, call{
 		caller: c, op: UserAdd, name: n.Name, why: n.Reason,
 		prepare: func(ctx context.Context, event *audit.Event) (err error) {
-			if u.Name, err = canonical(n.Name); err != nil {
-				return err
-			}
-			switch _, err := s.find(ctx, u.Name); {
-			case err == nil:
-				return ErrConflict
-			case !errors.Is(err, ErrNotFound):
+			if u.Name, err = s.unused(ctx, n.Name); err != nil {
 				return err
 			}
 			if u.PasswordHash, err = s.hash(ctx, n.Password, s.words(u)); err != nil {
@@ -97,7 +93,7 @@ func (s *Service) AddUser(ctx context.Context, c Caller, n api.NewUser) (api.Use
 
 // words are what somebody who guesses the account's password would try first.
 func (s *Service) words(u user.User) []string {
-	return []string{s.parts.Host, u.Name, u.DisplayName, u.Email}
+	return []string{s.parts.External.Host, u.Name, u.DisplayName, u.Email}
 }
 
 // DisableUser closes an account and ends its sessions. It is idempotent.
@@ -137,6 +133,7 @@ func (s *Service) SetPassword(ctx context.Context, c Caller, name, plain, why st
 		},
 		edit: func(u *user.User) error {
 			u.PasswordHash, u.PasswordChangedAt = hash, s.parts.Now().UTC()
+			u.Invitation = nil // the password is handed over; a link beside it would be a second door
 			return nil
 		},
 		sessions: true,

@@ -19,6 +19,7 @@ const (
 	KindRequest           Kind = "request"          // one request to an app, where a route asks for it
 
 	KindUserAdded     Kind = "user-added"
+	KindUserInvited   Kind = "user-invited" // a one-time link was made that completes the account
 	KindUserChanged   Kind = "user-changed"
 	KindUserDisabled  Kind = "user-disabled"
 	KindUserEnabled   Kind = "user-enabled"

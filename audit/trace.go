@@ -59,6 +59,10 @@ type Reason string
 const (
 	ReasonNone Reason = ""
 
+	// Steps 1, 3 and 4: the browser came with a good one-time link and chose the password and the factor there.
+	ReasonOneTimeLink Reason = "one-time-link"
+	ReasonLinkExpired Reason = "link-expired" // unknown, used, expired, or finished by somebody else meanwhile
+
 	// Step 1.
 	ReasonMalformed        Reason = "malformed" // the body was refused before anything was looked up
 	ReasonUnknownUser      Reason = "unknown-user"
@@ -80,6 +84,7 @@ const (
 	ReasonCodesLocked       Reason = "codes-locked"
 	ReasonEnrolmentRequired Reason = "enrolment-required"
 	ReasonFactorOptional    Reason = "factor-optional"
+	ReasonEnrolled          Reason = "enrolled"        // the first code of a factor that this login enrols
 	ReasonPendingInvalid    Reason = "pending-invalid" // the challenge is unknown, used, expired or another browser's
 
 	// Step 4.

@@ -76,7 +76,7 @@ func (f *Flow) context(_ context.Context, a *attempt) {
 		a.pass(audit.StepContext, audit.Pass, audit.ReasonFirstLogin)
 	case len(a.signals) == 0 && !a.account.FirstLoginAt.IsZero():
 		a.pass(audit.StepContext, audit.Pass, audit.ReasonRecognised)
-	case a.verified:
+	case a.verified && a.completes == nil: // a factor that was enrolled just now says nothing about who that was
 		a.pass(audit.StepContext, audit.Pass, audit.ReasonAnsweredByFactor)
 	default:
 		a.stop(audit.StepContext, audit.Challenge, audit.ReasonVerificationRequired, problem.VerificationRequired)

@@ -16,22 +16,25 @@ import (
 func (f *Flow) secondFactor(ctx context.Context, a *attempt) {
 	unusual := len(a.signals) > 0
 	switch {
+	case a.completes != nil:
+		f.confirmEnrolment(ctx, a)
 	case a.account.TOTP == nil && f.FactorRequired:
-		a.stop(audit.StepSecondFactor, audit.Challenge, audit.ReasonEnrolmentRequired, problem.EnrolmentRequired)
+		f.requireEnrolment(ctx, a)
 	case a.account.TOTP == nil, !f.FactorRequired && !unusual && a.pending == nil && a.Code == "":
 		a.pass(audit.StepSecondFactor, audit.Skipped, audit.ReasonFactorOptional)
 	case a.Code == "":
-		f.challenge(ctx, a)
+		f.challenge(ctx, a, audit.ReasonCodeRequired, problem.CodeRequired)
 	default:
+		a.factor = totp.Enrolment{ID: a.account.TOTP.ID, Secret: a.account.TOTP.Secret}
 		f.checkCode(context.WithoutCancel(ctx), a)
 	}
 }
 
 // challenge keeps the attempt as a pending login and asks for the code.
-func (f *Flow) challenge(ctx context.Context, a *attempt) {
+func (f *Flow) challenge(ctx context.Context, a *attempt, reason audit.Reason, code problem.Code) {
 	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
 	defer cancel()
-	a.stop(audit.StepSecondFactor, audit.Challenge, audit.ReasonCodeRequired, problem.CodeRequired)
+	a.stop(audit.StepSecondFactor, audit.Challenge, reason, code)
 	challenge, err := f.suspend(ctx, a)
 	if err != nil {
 		f.undecided(a, audit.StepSecondFactor, "keep the pending login", err)
@@ -59,7 +62,7 @@ func (f *Flow) checkCode(ctx context.Context, a *attempt) {
 		return
 	}
 	a.ran = true
-	wrong := f.TOTP.Check(ctx, a.account.TOTP.ID, a.account.TOTP.Secret, a.Code)
+	wrong := f.TOTP.Check(ctx, a.factor.ID, a.factor.Secret, a.Code)
 	f.settleCode(ctx, a, reservation, wrong)
 }
 
@@ -87,7 +90,7 @@ func (f *Flow) settleCode(ctx context.Context, a *attempt, reservation lockout.R
 	default:
 		a.verified = true
 		a.methods = append(a.methods, "otp", "mfa")
-		a.pass(audit.StepSecondFactor, audit.Pass, audit.ReasonNone)
+		a.pass(audit.StepSecondFactor, audit.Pass, a.completes.reasonOfCode())
 		f.giveBack(ctx, a)
 	}
 }

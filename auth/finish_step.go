@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	"gatehouse/audit"
+	"gatehouse/auth/link"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/session"
@@ -18,8 +19,8 @@ func (f *Flow) session(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
 	defer cancel()
 	err := f.consume(ctx, a)
-	if errors.Is(err, store.ErrConflict) {
-		a.stop(audit.StepSession, audit.Fail, audit.ReasonPendingInvalid, problem.CodeInvalid)
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, link.ErrExpired) {
+		a.overtaken()
 		return
 	}
 	if err != nil {
@@ -68,8 +69,12 @@ func (f *Flow) record(ctx context.Context, a *attempt) {
 func (f *Flow) begin(ctx context.Context, a *attempt) {
 	if err := f.settleIn(ctx, a); err != nil {
 		f.Logger.ErrorContext(ctx, "start a session", "error", err, "request_id", a.RequestID)
-		a.stop(audit.StepSession, audit.Error, audit.ReasonSessionFailed, problem.Unavailable)
-		a.out.RetryAfter = retryUnavailable
+		if errors.Is(err, errOvertaken) {
+			a.overtaken()
+		} else {
+			a.stop(audit.StepSession, audit.Error, audit.ReasonSessionFailed, problem.Unavailable)
+			a.out.RetryAfter = retryUnavailable
+		}
 		a.out.Credentials, a.out.DeviceCookie = session.Credentials{}, ""
 		f.recordNotStarted(ctx, a)
 	}
@@ -88,13 +93,16 @@ func (f *Flow) recordNotStarted(ctx context.Context, a *attempt) {
 }
 
 func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
+	if err := f.complete(ctx, a); err != nil {
+		return err
+	}
 	deviceID, err := f.Devices.Remember(ctx, a.account.ID, a.deviceID, a.Network, a.UserAgent)
 	if err != nil {
 		return err
 	}
 	if a.account.FirstLoginAt.IsZero() {
 		_, err = f.Users.Change(ctx, a.account.ID, func(u *user.User) error {
-			u.FirstLoginAt = f.Now()
+			u.FirstLoginAt, u.Invitation = f.Now(), nil
 			return nil
 		})
 		if err != nil {
@@ -135,18 +143,9 @@ func (f *Flow) upgradeHash(ctx context.Context, a *attempt) {
 }
 
 func (f *Flow) rehash(ctx context.Context, userID, old, plain string) error {
-	place, err := f.Pool.Enter(ctx, userID)
+	hash, err := f.hash(ctx, userID, plain)
 	if err != nil {
 		return err
-	}
-	defer place.Leave()
-	var hash string
-	var failed error
-	if err := place.Run(func() { hash, failed = f.Hasher.Hash(plain) }); err != nil {
-		return err
-	}
-	if failed != nil {
-		return failed
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
 	defer cancel()

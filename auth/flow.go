@@ -183,6 +183,9 @@ type attempt struct {
 	methods  []string // RFC 8176 names of what was right
 	prepared *session.Prepared
 	deviceID string
+	factor   totp.Enrolment // whose code step 3 checks; zero where none is enrolled or being enrolled
+	// completes is what this login makes besides a session: an account, or its second factor. nil of most logins.
+	completes *completion
 }
 
 func (f *Flow) attempt(client Client) *attempt {

@@ -2,10 +2,13 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"gatehouse/auth/link"
 	"gatehouse/auth/password"
+	"gatehouse/auth/user"
 	"gatehouse/problem"
 )
 
@@ -75,9 +78,10 @@ type Confirmation struct {
 // Enrolment is a second factor that waits for its first code.
 type Enrolment struct {
 	Username string // canonical
-	Secret   string // base32, for those who cannot scan
-	URL      string // otpauth, for the QR code
-	Expires  time.Time
+	// Secret is base32, for those who cannot scan, and URL otpauth, for the QR code. Both are empty if a code was right already and
+	// an outage kept the account from being completed: then the page only asks for another code.
+	Secret, URL string
+	Expires     time.Time
 }
 
 // The fields that a Refused may be about.
@@ -101,10 +105,37 @@ type Refused struct {
 
 func (e *Refused) Error() string { return string(e.Code) }
 
+// SetupLink returns the token of the set-up link and its end, making or renewing the link as needed; open is false for ever once
+// there was an administrator. It is one link for all gateways of a store.
+func (o *Onboarding) SetupLink(ctx context.Context) (token string, until time.Time, open bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	defer cancel()
+	return o.Links.OpenSetup(ctx, o.administrator)
+}
+
+// administrator reports whether there is an account in the group of administrators.
+func (o *Onboarding) administrator(ctx context.Context) (bool, error) {
+	users, err := o.flow.Users.List(ctx)
+	there := slices.ContainsFunc(users, func(u user.User) bool { return slices.Contains(u.Groups, user.Administrators) })
+	return there, err
+}
+
 // View returns what the page of a link shows to this browser. It changes nothing, so anybody may be made to open it.
 // client.Browser is the hash of the nonce that the browser has, empty if it has none.
 func (o *Onboarding) View(ctx context.Context, client Client, kind link.Kind, token string) (View, error) {
-	return View{}, &Refused{Code: problem.Unavailable}
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	defer cancel()
+	l, account, err := o.open(ctx, kind, token)
+	if err != nil {
+		return View{}, o.refuse(ctx, o.flow.attempt(client), err)
+	}
+	v := View{
+		Kind: kind, Username: account.Name, DisplayName: account.DisplayName, Step: StepAccount, Expires: l.Expires, Policy: o.Policy,
+	}
+	if l.Chosen(client.Browser) {
+		v.Step = StepFactor
+	}
+	return v, nil
 }
 
 // Choose takes the first step: it draws a token of the address, calls present once for the form, checks name and password, and
@@ -112,27 +143,116 @@ func (o *Onboarding) View(ctx context.Context, client Client, kind link.Kind, to
 // account is neither made nor changed by it. client.Browser must be a nonce that nobody could plant: a fresh one, that the
 // answer sets where Choose has no error.
 func (o *Onboarding) Choose(ctx context.Context, client Client, kind link.Kind, present func() (Choice, error)) (Enrolment, error) {
-	return Enrolment{}, &Refused{Code: problem.Unavailable}
+	a := o.flow.attempt(client)
+	c := draw(ctx, o.flow, a, present)
+	if a.decided {
+		return Enrolment{}, o.refuse(ctx, a, nil)
+	}
+	e, err := o.choose(ctx, a, kind, c)
+	if err != nil {
+		return Enrolment{}, o.refuse(ctx, a, err)
+	}
+	o.flow.giveBack(ctx, a)
+	return e, nil
+}
+
+// choose checks a choice and keeps it. The password is hashed last: an unknown token and a bad choice cost no work.
+func (o *Onboarding) choose(ctx context.Context, a *attempt, kind link.Kind, c Choice) (Enrolment, error) {
+	account, expires, err := o.check(ctx, kind, c)
+	if err != nil {
+		return Enrolment{}, err
+	}
+	hash, err := o.flow.hash(ctx, link.Hash(c.Token), c.Password)
+	if err != nil {
+		return Enrolment{}, err
+	}
+	factor, err := o.flow.TOTP.Generate(account.Name)
+	if err != nil {
+		return Enrolment{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	defer cancel()
+	err = o.Links.Choose(ctx, kind, c.Token, func(l *link.Link) {
+		l.UserID, l.Browser, l.Name, l.DisplayName, l.PasswordHash = account.ID, a.Browser, account.Name, account.DisplayName, hash
+		l.FactorID, l.FactorSecret, l.FactorURL = factor.ID, factor.Secret, factor.URL
+	})
+	return enrolmentOf(account.Name, factor, expires), err
+}
+
+// check returns the account as it would be, or why it cannot be.
+func (o *Onboarding) check(ctx context.Context, kind link.Kind, c Choice) (user.User, time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	defer cancel()
+	l, account, err := o.open(ctx, kind, c.Token)
+	if err != nil {
+		return user.User{}, time.Time{}, err
+	}
+	if kind == link.Setup {
+		if account.Name, err = o.free(ctx, c.Username); err != nil {
+			return user.User{}, time.Time{}, err
+		}
+		account.ID = user.NewID() // of this choice alone: an account that another choice made is never taken for this one's
+	}
+	if c.DisplayName != "" {
+		account.DisplayName = c.DisplayName
+	}
+	if err := user.Check(account); err != nil {
+		return user.User{}, time.Time{}, &Refused{Code: problem.BadRequest, Field: FieldDisplayName}
+	}
+	strength := o.Policy.Rate(c.Password, []string{o.Host, account.Name, account.DisplayName, account.Email})
+	if len(strength.Reasons) > 0 {
+		return user.User{}, time.Time{}, &Refused{
+			Code: problem.PasswordRejected, Field: FieldPassword, Reasons: strength.Reasons, Score: strength.Score,
+		}
+	}
+	return account, l.Expires, nil
+}
+
+// free returns the canonical form of a name that no account has.
+func (o *Onboarding) free(ctx context.Context, name string) (string, error) {
+	canonical, err := user.Canonical(name)
+	if err != nil {
+		return "", &Refused{Code: problem.BadRequest, Field: FieldUsername}
+	}
+	_, err = o.flow.Users.ByName(ctx, canonical)
+	switch {
+	case errors.Is(err, user.ErrNotFound):
+		return canonical, nil
+	case err == nil:
+		err = &Refused{Code: problem.Conflict, Field: FieldUsername}
+	}
+	return "", err
 }
 
 // Enrolment draws the second step anew: with a fresh secret, so that what an earlier page showed is worth nothing. LinkExpired
 // also if this browser has not chosen; View tells the two apart.
 func (o *Onboarding) Enrolment(ctx context.Context, client Client, kind link.Kind, token string) (Enrolment, error) {
-	return Enrolment{}, &Refused{Code: problem.Unavailable}
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	defer cancel()
+	e, err := o.redraw(ctx, client.Browser, kind, token)
+	if err != nil {
+		return Enrolment{}, o.refuse(ctx, o.flow.attempt(client), err)
+	}
+	return e, nil
 }
 
-// Confirm takes the second step: one right code makes or completes the account and signs the browser in. The outcome is that of
-// a login, with the credentials where Code is empty. Its other codes are those of a Refused, and problem.CodeInvalid: a wrong
-// or used code. Then Outcome.Enrolment is the same secret once more, for the page to be drawn again, until link.MaxTries
-// codes were tried.
-func (o *Onboarding) Confirm(ctx context.Context, client Client, kind link.Kind, present func() (Confirmation, error)) Outcome {
-	return Outcome{Code: problem.Unavailable}
-}
-
-// EnrolView draws the enrolment of a pending login that ended in problem.EnrolmentRequired with a Challenge: an account that
-// may still enrol with its password alone. Each call makes a fresh secret and only the last one counts. The code then goes
-// through [Flow.Login] with Presented{Challenge, Code}; a wrong one is problem.CodeInvalid with Outcome.Enrolment set, for the
-// page to be drawn again. ErrNotWaiting if no login of this browser waits for an enrolment, or an error of the store.
-func (f *Flow) EnrolView(ctx context.Context, challenge, browser string) (Enrolment, error) {
-	return Enrolment{}, ErrNotWaiting
+func (o *Onboarding) redraw(ctx context.Context, browser string, kind link.Kind, token string) (Enrolment, error) {
+	l, account, err := o.open(ctx, kind, token)
+	if err == nil && !l.Chosen(browser) {
+		err = link.ErrExpired
+	}
+	if err != nil {
+		return Enrolment{}, err
+	}
+	if l.Claimed {
+		return Enrolment{Username: account.Name, Expires: l.Expires}, nil
+	}
+	fresh, err := o.flow.TOTP.Generate(account.Name)
+	if err != nil {
+		return Enrolment{}, err
+	}
+	err = o.Links.Redraw(ctx, kind, token, browser, func(l *link.Link) {
+		l.FactorID, l.FactorSecret, l.FactorURL = fresh.ID, fresh.Secret, fresh.URL
+	})
+	return enrolmentOf(account.Name, fresh, l.Expires), err
 }

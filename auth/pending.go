@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gatehouse/audit"
+	"gatehouse/auth/totp"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/store"
@@ -34,17 +35,24 @@ type pending struct {
 	Signals    []audit.Signal `json:"signals,omitempty"`
 	NameTag    string         `json:"name_tag"`
 	Trace      audit.Trace    `json:"trace"`
+	// Enrols: what is waited for is the first code of Factor, which the account is to get.
+	Enrols bool           `json:"enrols,omitempty"`
+	Factor totp.Enrolment `json:"factor,omitzero"` // zero until a page was drawn
 
 	key     store.Key
 	version uint64
+	expires time.Time
 }
 
 // suspend keeps the attempt until the code comes, and returns the challenge: 256 random bits, kept only as their hash.
 func (f *Flow) suspend(ctx context.Context, a *attempt) (string, error) {
 	challenge := newChallenge()
 	p := pending{
-		UserID: a.account.ID, EnrolledID: a.account.TOTP.ID, PasswordAt: a.account.PasswordChangedAt, Browser: a.Browser,
-		Class: a.class, DeviceID: a.deviceID, Signals: a.signals, NameTag: a.nameTag, Trace: a.out.Trace,
+		UserID: a.account.ID, PasswordAt: a.account.PasswordChangedAt, Browser: a.Browser, Class: a.class, DeviceID: a.deviceID,
+		Signals: a.signals, NameTag: a.nameTag, Trace: a.out.Trace, Enrols: a.account.TOTP == nil,
+	}
+	if !p.Enrols {
+		p.EnrolledID = a.account.TOTP.ID
 	}
 	value, err := json.Marshal(p)
 	if err != nil {
@@ -70,6 +78,9 @@ func (f *Flow) resume(ctx context.Context, a *attempt) {
 	a.pending, a.nameTag, a.class, a.deviceID, a.signals = p, p.NameTag, p.Class, p.DeviceID, p.Signals
 	a.out.Username = a.account.Name
 	a.methods = []string{"pwd"}
+	if p.Enrols {
+		f.completeFactor(a, p.Factor)
+	}
 	*a.out.Trace.Of(audit.StepPassword) = *p.Trace.Of(audit.StepPassword)
 	*a.out.Trace.Of(audit.StepContext) = *p.Trace.Of(audit.StepContext)
 }
@@ -83,7 +94,7 @@ func (f *Flow) load(ctx context.Context, a *attempt) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{key: record.Key, version: record.Version}
+	p := &pending{key: record.Key, version: record.Version, expires: record.Expires}
 	if err := json.Unmarshal(record.Value, p); err != nil {
 		return nil, fmt.Errorf("decode a pending login: %w", err)
 	}
@@ -93,17 +104,21 @@ func (f *Flow) load(ctx context.Context, a *attempt) (*pending, error) {
 		return nil, ErrNotWaiting
 	case err != nil:
 		return nil, err
-	case !p.fits(a):
+	case !p.fits(a, f.Now()):
 		return nil, ErrNotWaiting
 	}
 	return p, nil
 }
 
 // fits reports whether the pending login is this browser's and the account is as it was when the password was right.
-func (p *pending) fits(a *attempt) bool {
+func (p *pending) fits(a *attempt, now time.Time) bool {
 	sameBrowser := subtle.ConstantTimeCompare([]byte(p.Browser), []byte(a.Browser)) == 1
 	u := a.account
-	return sameBrowser && !u.Disabled && u.TOTP != nil && u.TOTP.ID == p.EnrolledID && u.PasswordChangedAt.Equal(p.PasswordAt)
+	sameFactor := u.TOTP != nil && u.TOTP.ID == p.EnrolledID
+	if p.Enrols {
+		sameFactor = u.TOTP == nil && now.Before(u.EnrolUntil)
+	}
+	return sameBrowser && sameFactor && !u.Disabled && u.PasswordChangedAt.Equal(p.PasswordAt)
 }
 
 // refusePending answers a challenge that is unknown, used, expired, another browser's, or overtaken by a change of the account.
@@ -114,6 +129,9 @@ func (a *attempt) refusePending() {
 
 // consume ends the pending login; of two that finish it at once, one wins.
 func (f *Flow) consume(ctx context.Context, a *attempt) error {
+	if a.completes != nil && a.completes.claim != nil {
+		return a.completes.claim(ctx)
+	}
 	if a.pending == nil {
 		return nil
 	}
@@ -129,6 +147,9 @@ func challengeKey(challenge string) store.Key {
 // page can say for whom the code is. ErrNotWaiting, or an error of the store.
 func (f *Flow) Waiting(ctx context.Context, challenge, browser string) (string, error) {
 	a := &attempt{Client: Client{Browser: browser}, Presented: Presented{Challenge: challenge}}
-	_, err := f.load(ctx, a)
+	p, err := f.load(ctx, a)
+	if err == nil && p.Enrols {
+		return "", ErrNotWaiting // EnrolView draws its page
+	}
 	return a.account.Name, err
 }

@@ -21,6 +21,7 @@ import (
 	"gatehouse/audit"
 	"gatehouse/auth"
 	"gatehouse/auth/device"
+	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
 	"gatehouse/auth/password"
 	"gatehouse/auth/totp"
@@ -59,6 +60,7 @@ type Gateway struct {
 	users    *user.Store
 	sessions *session.Manager
 	flow     *auth.Flow
+	onboard  *auth.Onboarding
 	clock    *clockWatch
 	public   http.Handler
 	admin    http.Handler
@@ -90,10 +92,12 @@ func (g *Gateway) build() error {
 		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
 		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
+	policy := password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max}
+	g.onboard = auth.NewOnboarding(g.flow, auth.OnboardingOptions{Links: p.links, Policy: policy, Host: g.config.ExternalURL.Host})
 	service := admin.New(admin.Options{
 		Users: g.users, Passwords: p.passwords, Codes: p.codes, Devices: p.devices, TOTP: p.totp, Sessions: g.sessions, Hasher: p.hasher,
-		Policy: password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max},
-		Log:    g.log, LogDir: g.state.logDir, Host: g.config.ExternalURL.Host, Now: g.deps.Now, Logger: g.deps.Logger,
+		Policy: policy, Links: p.links, External: g.config.ExternalURL.URL(),
+		Log: g.log, LogDir: g.state.logDir, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
 	edge := web.New(web.Options{
 		Login: g.flow, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
@@ -152,6 +156,7 @@ type parts struct {
 	passwords, codes *lockout.Windows
 	totp             *totp.Service
 	devices          *device.Service
+	links            *link.Service
 }
 
 func (g *Gateway) parts() (parts, error) {
@@ -172,6 +177,7 @@ func (g *Gateway) parts() (parts, error) {
 		}),
 		totp:    totp.New(totp.Options{Counters: g.engine, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
 		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
+		links:   link.New(link.Options{Records: records, Now: now}),
 	}
 	g.pool = password.NewPool(password.PoolOptions{Workers: g.deps.Workers})
 	g.users = user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names, EnrolWithin: login.EnrolmentPeriod})

@@ -8,23 +8,30 @@ import (
 
 	"gatehouse/admin/httpapi"
 	"gatehouse/audit"
+	"gatehouse/auth/link"
 )
 
 // Summary is what the screen of a start shows.
 type Summary struct {
 	External, Listen, Admin, Store, Data, Upstream string
 	Warnings                                       []string
-	// Users is how many accounts there are.
-	Users int
+	// Setup is the set-up link, while there is no administrator, and SetupUntil its end. It is for the screen alone: whoever has it
+	// becomes the administrator.
+	Setup      string
+	SetupUntil time.Time
 }
 
-// Summary describes the gateway as it was configured. It asks the store for the number of accounts.
+// Summary describes the gateway as it was configured, and opens the set-up link where there is no administrator yet.
 func (g *Gateway) Summary(ctx context.Context) (Summary, error) {
-	users, err := g.users.List(ctx)
-	return Summary{
+	s := Summary{
 		External: g.config.ExternalURL.String(), Listen: g.config.Listen, Admin: g.config.AdminListen, Store: g.config.Store.String(),
-		Data: g.config.Data, Upstream: g.config.Upstream.String(), Users: len(users), Warnings: g.warnings(),
-	}, err
+		Data: g.config.Data, Upstream: g.config.Upstream.String(), Warnings: g.warnings(),
+	}
+	token, until, open, err := g.onboard.SetupLink(ctx)
+	if open {
+		s.Setup, s.SetupUntil = link.URL(g.config.ExternalURL.URL(), link.Setup, token), until
+	}
+	return s, err
 }
 
 // warnings are what an operator should know before the first request.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
+	"net/url"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"gatehouse/admin"
 	"gatehouse/audit"
 	"gatehouse/auth/device"
+	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
 	"gatehouse/auth/password"
 	"gatehouse/auth/totp"
@@ -103,7 +105,8 @@ func New(t testing.TB) *Kit {
 		Policy:    password.DefaultPolicy,
 		Log:       log,
 		LogDir:    filepath.Join(dir, "audit"),
-		Host:      Host,
+		Links:     link.New(link.Options{Records: records, Now: k.Now}),
+		External:  &url.URL{Scheme: "https", Host: Host},
 		Now:       k.Now,
 		Logger:    logger,
 	}

@@ -1,8 +1,8 @@
 // Package api holds the wire types of the administration API: what its handlers answer and its client reads.
 //
 // Every type is JSON with lower-case member names; times are RFC 3339 in UTC, and a member that is absent is not set. No
-// type that is answered holds a password, a hash or a key; the one secret is that of a new [Enrolment], which is answered
-// once. The routes are described in admin/httpapi/openapi.yaml.
+// type that is answered holds a password, a hash or a key; the secrets are that of a new [Enrolment] and the link of an
+// [Invitation], each answered once. The routes are described in admin/httpapi/openapi.yaml.
 package api
 
 import "time"
@@ -39,7 +39,8 @@ type User struct {
 	HasPassword       bool      `json:"has_password"`
 	TOTPEnrolledAt    time.Time `json:"totp_enrolled_at,omitzero"`
 	CreatedAt         time.Time `json:"created_at"`
-	EnrolUntil        time.Time `json:"enrol_until,omitzero"` // until then a password alone enrols a second factor
+	EnrolUntil        time.Time `json:"enrol_until,omitzero"`   // until then a password alone enrols a second factor
+	InvitedUntil      time.Time `json:"invited_until,omitzero"` // the end of the newest invitation, if it was not used
 	FirstLoginAt      time.Time `json:"first_login_at,omitzero"`
 	PasswordChangedAt time.Time `json:"password_changed_at,omitzero"`
 }
@@ -52,6 +53,22 @@ type NewUser struct {
 	Groups      []string `json:"groups,omitempty"`
 	Password    string   `json:"password"`
 	Reason      string   `json:"reason,omitempty"`
+}
+
+// NewInvitation asks for an account whose owner chooses the password.
+type NewInvitation struct {
+	Name        string   `json:"name"`
+	DisplayName string   `json:"display_name,omitempty"`
+	Email       string   `json:"email,omitempty"`
+	Groups      []string `json:"groups,omitempty"`
+	Reason      string   `json:"reason,omitempty"`
+}
+
+// Invitation is an account and the link that completes it. The link is answered once and cannot be asked for again.
+type Invitation struct {
+	User  User      `json:"user"`
+	Link  string    `json:"link"` // works once; whoever opens it chooses password and second factor
+	Until time.Time `json:"until"`
 }
 
 // Change is the body of a request that says all it wants in its method and path.

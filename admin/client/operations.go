@@ -32,6 +32,20 @@ func (c *Client) AddUser(ctx context.Context, user api.NewUser) (api.User, error
 	return u, err
 }
 
+// AddInvited makes an account and the link with which its owner chooses a password.
+func (c *Client) AddInvited(ctx context.Context, invitation api.NewInvitation) (api.Invitation, error) {
+	var made api.Invitation
+	err := c.call(ctx, http.MethodPost, "/v1/invitations", invitation, &made)
+	return made, err
+}
+
+// Invite makes a new link for an account that never completed a login; the former one ends.
+func (c *Client) Invite(ctx context.Context, name, reason string) (api.Invitation, error) {
+	var made api.Invitation
+	err := c.call(ctx, http.MethodPost, userPath(name)+"/invitation", api.Change{User: name, Reason: reason}, &made)
+	return made, err
+}
+
 // DisableUser closes an account and ends its sessions.
 func (c *Client) DisableUser(ctx context.Context, name, reason string) error {
 	return c.call(ctx, http.MethodPost, userPath(name)+"/disable", api.Change{User: name, Reason: reason}, nil)

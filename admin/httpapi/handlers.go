@@ -50,6 +50,31 @@ func (x *exchange) addUser() error {
 	return x.answer(http.StatusCreated, u)
 }
 
+func (x *exchange) addInvited() error {
+	var body api.NewInvitation
+	if err := x.decode(api.MaxBody, &body); err != nil {
+		return err
+	}
+	made, err := x.service().AddInvited(x.Context(), x.caller, body)
+	if err != nil {
+		return err
+	}
+	x.w.Header().Set("Location", "/v1/users/"+made.User.Name)
+	return x.answer(http.StatusCreated, made)
+}
+
+func (x *exchange) invite() error {
+	name, reason, err := x.change()
+	if err != nil {
+		return err
+	}
+	made, err := x.service().Invite(x.Context(), x.caller, name, reason)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusCreated, made)
+}
+
 func (x *exchange) deleteUser() error {
 	name, reason, err := x.change()
 	if err != nil {

@@ -131,6 +131,8 @@ func body(op admin.Operation) string {
 	switch op {
 	case admin.UserAdd:
 		return `{"name":"dora","password":"` + admintest.GoodPassword + `"}`
+	case admin.UserAddInvited:
+		return `{"name":"erin"}`
 	case admin.UserPassword:
 		return `{"password":"` + admintest.GoodPassword + `"}`
 	case admin.UserGroups:

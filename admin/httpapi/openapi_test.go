@@ -99,13 +99,13 @@ func TestDocument_hasExactlyTheMembers(t *testing.T) {
 	t.Parallel()
 	d := readDocument(t)
 	types := map[string]any{
-		"Change": api.Change{}, "NewUser": api.NewUser{}, "NewPassword": api.NewPassword{}, "NewGroups": api.NewGroups{},
+		"Change": api.Change{}, "NewUser": api.NewUser{}, "NewInvitation": api.NewInvitation{}, "Invitation": api.Invitation{}, "NewPassword": api.NewPassword{}, "NewGroups": api.NewGroups{},
 		"Import": api.Import{}, "User": api.User{}, "Imported": api.Imported{}, "Rejected": api.Rejected{},
 		"Enrolment": api.Enrolment{}, "Lockout": api.Lockout{}, "Session": api.Session{}, "Revoked": api.Revoked{},
 		"UserPage": api.Page[api.User]{}, "LockoutPage": api.Page[api.Lockout]{}, "SessionPage": api.Page[api.Session]{},
 		"Problem": problem.Problem{},
 	}
-	requests := []string{"Change", "NewUser", "NewPassword", "NewGroups", "Import"}
+	requests := []string{"Change", "NewUser", "NewInvitation", "NewPassword", "NewGroups", "Import"}
 	for name, schema := range d.Components.Schemas {
 		value, known := types[name]
 		if !known {

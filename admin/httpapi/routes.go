@@ -38,6 +38,8 @@ var routes = []route{
 	{http.MethodGet, "/v1/openapi.yaml", "", (*exchange).document},
 	{http.MethodGet, "/v1/users", admin.UserList, (*exchange).listUsers},
 	{http.MethodPost, "/v1/users", admin.UserAdd, (*exchange).addUser},
+	{http.MethodPost, "/v1/invitations", admin.UserAddInvited, (*exchange).addInvited},
+	{http.MethodPost, "/v1/users/{user}/invitation", admin.UserInvite, (*exchange).invite},
 	{http.MethodGet, "/v1/users/{user}", admin.UserShow, (*exchange).showUser},
 	{http.MethodDelete, "/v1/users/{user}", admin.UserDelete, (*exchange).deleteUser},
 	{http.MethodPost, "/v1/users/{user}/disable", admin.UserDisable, (*exchange).disableUser},

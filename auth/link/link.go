@@ -89,6 +89,7 @@ type Link struct {
 	// FactorID and FactorSecret are the second factor that is not enrolled yet: only the one drawn last is there.
 	FactorID     string `json:"factor_id,omitempty"`
 	FactorSecret string `json:"factor_secret,omitempty"`
+	FactorURL    string `json:"factor_url,omitempty"`
 	// Tries counts codes, before they are verified.
 	Tries int `json:"tries,omitempty"`
 	// Claimed: a code was right. What was chosen is final, and only the same browser can finish it.
@@ -99,6 +100,9 @@ type Link struct {
 	Done  bool   `json:"done,omitempty"`
 }
 
+// dead reports whether all tries were used up.
+func (l Link) dead() bool { return l.Tries >= MaxTries }
+
 // Chosen reports whether this browser has chosen name and password.
 func (l Link) Chosen(browser string) bool {
 	return browser != "" && l.PasswordHash != "" && subtle.ConstantTimeCompare([]byte(l.Browser), []byte(browser)) == 1
@@ -107,7 +111,7 @@ func (l Link) Chosen(browser string) bool {
 // good reports whether the link can still be used. An end that lies beyond its full length was written by a clock that was wrong.
 func (l Link) good(now time.Time) bool {
 	left := l.Expires.Sub(now)
-	return !l.Done && left > 0 && left <= l.Kind.Lifetime()+leeway && (l.Tries < MaxTries || l.Claimed)
+	return !l.Done && left > 0 && left <= l.Kind.Lifetime()+leeway
 }
 
 // Options say where links are kept. All fields are required.
@@ -147,12 +151,67 @@ func (s *Service) Read(ctx context.Context, kind Kind, token string) (Link, erro
 	if err != nil {
 		return Link{}, fmt.Errorf("read link: %w", err)
 	}
-	return s.open(record, kind, token)
+	l, err := s.open(record, kind, token)
+	if err == nil && l.dead() {
+		err = ErrExpired
+	}
+	return l, err
 }
 
-// Change edits a link atomically and returns it as it then is. edit may run several times and must not have effects; its error
-// ends Change with that error and nothing written. ErrExpired.
-func (s *Service) Change(ctx context.Context, kind Kind, token string, edit func(*Link) error) (Link, error) {
+// Choose keeps what a browser chose, in place of what was chosen before, in whichever browser. choose sets the Link's fields
+// from Browser to FactorURL, and the UserID of a set-up link. ErrExpired, also if a code was right already: then what was
+// chosen is final.
+func (s *Service) Choose(ctx context.Context, kind Kind, token string, choose func(*Link)) error {
+	_, err := s.change(ctx, kind, token, func(l *Link) error {
+		if l.Claimed || l.dead() {
+			return ErrExpired
+		}
+		choose(l)
+		return nil
+	})
+	return err
+}
+
+// Redraw replaces the factor that this browser is to confirm. ErrExpired, also if a code of the present one was right already.
+func (s *Service) Redraw(ctx context.Context, kind Kind, token, browser string, draw func(*Link)) error {
+	_, err := s.change(ctx, kind, token, func(l *Link) error {
+		if !l.Chosen(browser) || l.Claimed || l.dead() {
+			return ErrExpired
+		}
+		draw(l)
+		return nil
+	})
+	return err
+}
+
+// Try counts a code that this browser is about to have verified, and returns the link as it was chosen. ErrExpired.
+func (s *Service) Try(ctx context.Context, kind Kind, token, browser string) (Link, error) {
+	return s.change(ctx, kind, token, func(l *Link) error {
+		if !l.Chosen(browser) || l.dead() {
+			return ErrExpired
+		}
+		l.Tries++
+		return nil
+	})
+}
+
+// Claim makes final what was chosen with this factor, because a code of it was right. It can be repeated, so that after an
+// outage the same browser can finish what it began. ErrExpired if something else was chosen or claimed meanwhile: of two
+// browsers that come this far at once, one gets on (TestService_Claim_isOfOneChoice).
+func (s *Service) Claim(ctx context.Context, kind Kind, token, factorID string) error {
+	_, err := s.change(ctx, kind, token, func(l *Link) error {
+		if l.FactorID != factorID {
+			return ErrExpired
+		}
+		l.Claimed, l.Tries = true, 0
+		return nil
+	})
+	return err
+}
+
+// change edits a link atomically and returns it as it then is. edit may run several times; its error ends change with that error
+// and nothing written.
+func (s *Service) change(ctx context.Context, kind Kind, token string, edit func(*Link) error) (Link, error) {
 	var changed Link
 	err := store.Update(ctx, s.options.Records, keyOf(kind, token), func(old store.Record) ([]byte, time.Time, error) {
 		if old.Version == 0 {
@@ -205,7 +264,7 @@ func (s *Service) OpenSetup(ctx context.Context, administrator func(context.Cont
 		switch {
 		case err != nil:
 			return nil, time.Time{}, err
-		case l.Done, !there && l.good(s.options.Now()):
+		case l.Done, !there && l.good(s.options.Now()) && !l.dead():
 			return nil, time.Time{}, errUnchanged
 		case there:
 			l = done()

@@ -27,6 +27,9 @@ import (
 // EnrolWithin is how long after its creation or import an account may enrol a second factor with its password alone.
 const EnrolWithin = 14 * 24 * time.Hour
 
+// Administrators is the group whose members administer the gateway.
+const Administrators = "admins"
+
 // The errors that callers branch on.
 var (
 	ErrNotFound  = errors.New("no such account")
@@ -37,7 +40,7 @@ var (
 
 // User is an account. Times are UTC; the zero time is never.
 type User struct {
-	ID          string   `json:"id"`   // 128 random bits, 32 hexadecimal digits; never used again
+	ID          string   `json:"id"`   // 128 random bits, 32 hexadecimal digits, as NewID makes them; never used again
 	Name        string   `json:"name"` // canonical; never changes
 	DisplayName string   `json:"display_name,omitempty"`
 	Email       string   `json:"email,omitempty"`
@@ -46,8 +49,11 @@ type User struct {
 	// PasswordHash is as package password writes or accepts it; empty is an account that no password opens.
 	PasswordHash string `json:"password_hash,omitempty"`
 	// TOTP is the enrolled authenticator; nil is none.
-	TOTP      *TOTP     `json:"totp,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
+	TOTP *TOTP `json:"totp,omitempty"`
+	// Invitation names the one link that may complete the account; nil is none. A new one ends the former, and so does
+	// whatever completes the account otherwise.
+	Invitation *Invitation `json:"invitation,omitempty"`
+	CreatedAt  time.Time   `json:"created_at"`
 	// EnrolUntil is when the account stops being new: until then its first complete login has nothing to be compared with,
 	// and a second factor can be enrolled with the password alone.
 	EnrolUntil        time.Time `json:"enrol_until,omitzero"`
@@ -62,6 +68,12 @@ type TOTP struct {
 	ID         string    `json:"id"`     // names the counter of used time steps
 	Secret     string    `json:"secret"` // base32
 	EnrolledAt time.Time `json:"enrolled_at"`
+}
+
+// Invitation is a one-time link that was made for the account.
+type Invitation struct {
+	Link  string    `json:"link"` // the SHA-256 of its token, in hexadecimal digits
+	Until time.Time `json:"until"`
 }
 
 // Options say where accounts are kept. All fields but EnrolWithin are required.
@@ -103,12 +115,13 @@ type nameRecord struct {
 	Used bool `json:"used,omitempty"`
 }
 
-// Add makes a new account and returns it. It sets ID, CreatedAt, EnrolUntil and Revision, and PasswordChangedAt where there is a
-// hash; name and groups are made canonical. ErrNameTaken, ErrInvalidName or ErrInvalid.
+// Add makes a new account and returns it. It sets CreatedAt, EnrolUntil and Revision, PasswordChangedAt where there is a hash,
+// and the ID where there is none; name and groups are made canonical. ErrNameTaken (also if there is an account with the ID),
+// ErrInvalidName or ErrInvalid.
 //
 // There are two records to write and no transaction over them. The name comes first and holds an id; then the account under
 // that id, which must be new; then the name once more, as used. Of several Adds of one name that find the name without an
-// account, all use the id it holds, and the one that writes the account first wins. The last write fails if the name has meant
+// account, all use the id it holds, unless they bring their own, and the one that writes the account first wins. The last write fails if the name has meant
 // something else since, and the account is taken back. TestStore_addsAndDeletesOfOneNameLeaveNoOrphan covers these races, and
 // TestStore_survivesACrashBetweenAnyTwoWrites a process that ends between the writes.
 func (s *Store) Add(ctx context.Context, u User) (User, error) {
@@ -139,7 +152,7 @@ func (s *Store) Add(ctx context.Context, u User) (User, error) {
 // add tries once; store.ErrConflict says that the name changed meanwhile.
 func (s *Store) add(ctx context.Context, u User) (User, error) {
 	tag := s.NameTag(u.Name)
-	id, nameVersion, err := s.claim(ctx, tag)
+	id, nameVersion, err := s.claim(ctx, tag, u.ID)
 	if err != nil {
 		return User{}, fmt.Errorf("claim name: %w", err)
 	}
@@ -168,8 +181,9 @@ func (s *Store) add(ctx context.Context, u User) (User, error) {
 	return u, nil
 }
 
-// claim finds the id that a new account of this name is to have, and the version of the name that says so.
-func (s *Store) claim(ctx context.Context, tag string) (id string, version uint64, err error) {
+// claim finds the id that a new account of this name is to have, wanted if that is not empty, and the version of the name that
+// says so.
+func (s *Store) claim(ctx context.Context, tag, wanted string) (id string, version uint64, err error) {
 	name, version, err := s.getName(ctx, tag)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return "", 0, err
@@ -180,11 +194,11 @@ func (s *Store) claim(ctx context.Context, tag string) (id string, version uint6
 			return "", 0, ErrNameTaken
 		case !errors.Is(err, store.ErrNotFound):
 			return "", 0, err
-		case !name.Used:
+		case !name.Used && (wanted == "" || wanted == name.UserID):
 			return name.UserID, version, nil
 		}
 	}
-	id = newID()
+	id = cmp.Or(wanted, NewID())
 	version, err = s.putName(ctx, tag, nameRecord{UserID: id}, version)
 	return id, version, err
 }
@@ -389,6 +403,12 @@ func decode(record store.Record) (User, error) {
 	return u, nil
 }
 
+// Check returns what is not acceptable about an account, as Add and Change would: ErrInvalidName or ErrInvalid.
+func Check(u User) error {
+	_, err := normal(u)
+	return err
+}
+
 // normal makes name and groups canonical and checks what can be checked without asking the store.
 func normal(u User) (User, error) {
 	var err error
@@ -403,8 +423,8 @@ func normal(u User) (User, error) {
 
 const idSize = 16 // bytes
 
-// newID is 128 random bits as 32 hexadecimal digits.
-func newID() string {
+// NewID is 128 random bits as 32 hexadecimal digits: an id for an account that is still to be added.
+func NewID() string {
 	var id [idSize]byte
 	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(id[:])

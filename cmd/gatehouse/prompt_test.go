@@ -31,9 +31,10 @@ func person(s *admintest.Server, lines string, secrets ...string) (machine, *byt
 	}, &out, &errOut
 }
 
-func TestUserAdd_asksTwiceForThePassword(t *testing.T) {
+func TestUserPasswd_asksTwiceForThePassword(t *testing.T) {
 	t.Parallel()
 	k := admintest.New(t)
+	k.AddUser(t, "alice")
 	s := k.Serve(t)
 	tests := []struct {
 		name    string
@@ -47,7 +48,7 @@ func TestUserAdd_asksTwiceForThePassword(t *testing.T) {
 	}
 	for _, test := range tests {
 		m, out, errOut := person(s, "", test.secrets...)
-		if got := run(t.Context(), []string{"user", "add", "alice"}, m); got != test.want || !strings.Contains(errOut.String(), test.says) {
+		if got := run(t.Context(), []string{"user", "passwd", "alice"}, m); got != test.want || !strings.Contains(errOut.String(), test.says) {
 			t.Errorf("%s: got %d and %q, want %d and %q", test.name, got, errOut, test.want, test.says)
 		}
 		if strings.Contains(out.String()+errOut.String(), "violet") {

@@ -93,9 +93,9 @@ func startScreen(s gateway.Summary) string {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(&b, "\n  note: %s\n", warning)
 	}
-	if s.Users == 0 {
-		b.WriteString("\nThere is no account yet, and no default password. Make the first one in another terminal:\n\n" +
-			"  gatehouse user add NAME --group admins\n  gatehouse totp enrol NAME\n")
+	if s.Setup != "" {
+		fmt.Fprintf(&b, "\nThere is no administrator yet, and no default password. Open this link to make the first one:\n\n  %s\n\n"+
+			"It works once, until %s. For a new one afterwards, start again.\n", s.Setup, s.SetupUntil.UTC().Format("15:04 UTC"))
 	}
 	b.WriteString("\nStop with Ctrl-C.\n")
 	return b.String()

@@ -16,7 +16,7 @@ import (
 func newUserCommand(m machine) *cobra.Command {
 	o := newOperator(m)
 	noun := newNoun("user", "Accounts",
-		newUserAdd(o), newUserList(o), newUserShow(o), newUserDisable(o), newUserEnable(o),
+		newUserAdd(o), newUserInvite(o), newUserList(o), newUserShow(o), newUserDisable(o), newUserEnable(o),
 		newUserPasswd(o), newUserGroup(o), newUserDelete(o), newUserImport(o))
 	noun.Example = `  gatehouse user add alice --email alice@example.org --group staff
   gatehouse user list -o json
@@ -30,12 +30,25 @@ func newUserAdd(o *operator) *cobra.Command {
 	var fromStdin bool
 	command := &cobra.Command{
 		Use:   "add NAME",
-		Short: "Add an account with a password",
+		Short: "Add an account and print the link with which its owner completes it",
+		Long: `Add an account and print a one-time link. Whoever opens it chooses the password and sets up the second factor, so give it
+to the owner of the account and to nobody else.
+
+With --password-stdin the account has that password at once, and there is no link.`,
 		Example: `  gatehouse user add alice --email alice@example.org --name "Alice Doe" --group staff --group admins
   pass show alice | gatehouse user add alice --password-stdin`,
 		Args: takes("NAME"),
 	}
 	command.RunE = o.asking(func(command *cobra.Command, c *client.Client, args []string) error {
+		if !fromStdin {
+			made, err := c.AddInvited(command.Context(), api.NewInvitation{
+				Name: args[0], DisplayName: user.DisplayName, Email: user.Email, Groups: user.Groups, Reason: user.Reason,
+			})
+			if err != nil {
+				return err
+			}
+			return o.print(made, func(w io.Writer) { printInvitation(w, "was added", made) })
+		}
 		password, err := o.password(command, fromStdin)
 		if err != nil {
 			return err
@@ -56,6 +69,33 @@ func newUserAdd(o *operator) *cobra.Command {
 	flags.BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input")
 	addReason(command, &user.Reason)
 	return command
+}
+
+func newUserInvite(o *operator) *cobra.Command {
+	var reason string
+	command := &cobra.Command{
+		Use:   "invite NAME",
+		Short: "Print a new link for an account that has never been signed in to",
+		Long: `Print a new one-time link for an account that has never been signed in to; the former link ends. Whoever opens it chooses the
+password and sets up the second factor, in place of those that the account may have.`,
+		Example: `  gatehouse user invite alice`,
+		Args:    takes("NAME"),
+		RunE: o.asking(func(command *cobra.Command, c *client.Client, args []string) error {
+			made, err := c.Invite(command.Context(), args[0], reason)
+			if err != nil {
+				return err
+			}
+			return o.print(made, func(w io.Writer) { printInvitation(w, "is invited", made) })
+		}),
+	}
+	addReason(command, &reason)
+	return command
+}
+
+// printInvitation shows a link, which is not shown again.
+func printInvitation(w io.Writer, what string, made api.Invitation) {
+	fmt.Fprintf(w, "%s %s. This link, until %s and once, leads to the choice of a password and a second factor:\n\n  %s\n",
+		made.User.Name, what, when(made.Until), made.Link)
 }
 
 func newUserList(o *operator) *cobra.Command {
@@ -95,6 +135,7 @@ func newUserShow(o *operator) *cobra.Command {
 				fmt.Fprintf(w, "name\t%s\nid\t%s\ndisplay name\t%s\nemail\t%s\n", u.Name, u.ID, orDash(u.DisplayName), orDash(u.Email))
 				fmt.Fprintf(w, "groups\t%s\nstate\t%s\nsecond factor\t%s\n", orDash(strings.Join(u.Groups, ", ")), state(u), factor(u))
 				fmt.Fprintf(w, "created\t%s\nenrol until\t%s\n", when(u.CreatedAt), when(u.EnrolUntil))
+				fmt.Fprintf(w, "invited until\t%s\n", when(u.InvitedUntil))
 				fmt.Fprintf(w, "first login\t%s\npassword changed\t%s\n", when(u.FirstLoginAt), when(u.PasswordChangedAt))
 			})
 		}),
@@ -103,8 +144,11 @@ func newUserShow(o *operator) *cobra.Command {
 
 // state says in a word whether the account can be used.
 func state(u api.User) string {
-	if u.Disabled {
+	switch {
+	case u.Disabled:
 		return "disabled"
+	case !u.HasPassword:
+		return "invited"
 	}
 	return "enabled"
 }
