@@ -72,6 +72,9 @@ type Config struct {
 	// Proxy is the way to the app.
 	Proxy Proxy `config:"proxy"`
 
+	// Pages is how the pages look and speak.
+	Pages Pages `config:"pages"`
+
 	// Log is the program's own log, on standard error. It is not the audit log, which is always written and has no settings.
 	Log Log `config:"log"`
 }
@@ -170,6 +173,26 @@ type Proxy struct {
 	IdleTimeout time.Duration `config:"idle_timeout" min:"1s" max:"1h"`
 }
 
+// Pages holds the settings of the pages that people see. English and German are built in, and the browser chooses.
+type Pages struct {
+	// Name stands above every page and in its title.
+	Name string `config:"name" min:"1"`
+
+	// Accent is the colour of buttons and links, as in "#2f5bd0"; write the quotes, because # begins a comment. What stands
+	// on it becomes black or white, whichever can be read. Empty means Gatehouse's own blue.
+	Accent Colour `config:"accent"`
+
+	// LogoFile is a PNG, or an SVG made of shapes alone, of at most 64 KiB; it is shown 32 by 32. Empty means Gatehouse's own.
+	LogoFile string `config:"logo_file"`
+
+	// Language is the one for readers whose browser asks for none that there is, as in en, de or pt-BR.
+	Language string `config:"language" min:"1"`
+
+	// TextsDir is a folder with files named fr.json and so on, which add languages, or replace single texts where there is
+	// the language already; docs/pages.md says how. Empty means none.
+	TextsDir string `config:"texts_dir"`
+}
+
 // Log holds the settings of the program's own log.
 type Log struct {
 	// Level is the least that is logged: debug, info, warn or error.
@@ -207,7 +230,8 @@ func defaults() Config {
 			ResponseHeaderTimeout: time.Minute,
 			IdleTimeout:           90 * time.Second,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Pages: Pages{Name: "Gatehouse", Language: "en"},
+		Log:   Log{Level: "info", Format: "text"},
 	}
 }
 

@@ -214,7 +214,7 @@ func makeSchema(t *testing.T, fields []field) []byte {
 		FieldNameTag: "config",
 		Mapper: func(typ reflect.Type) *jsonschema.Schema {
 			switch typ.String() {
-			case "time.Duration", "netip.Prefix", "configs.Origin", "configs.StoreURL", "configs.Secret":
+			case "time.Duration", "netip.Prefix", "configs.Origin", "configs.StoreURL", "configs.Secret", "configs.Colour":
 				return text(typ)
 			}
 			return nil

@@ -155,6 +155,32 @@ func loopbackAddress(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
+// Colour is an sRGB colour as #rrggbb, in lower case. The zero Colour is none.
+type Colour string
+
+// colourDigits is red, green and blue.
+var colourDigits = regexp.MustCompile(`^#?[0-9a-f]{6}$`)
+
+// UnmarshalText reads a colour, with or without the # that YAML takes for a comment.
+func (c *Colour) UnmarshalText(text []byte) error {
+	digits := strings.ToLower(string(text))
+	switch {
+	case digits == "":
+		*c = ""
+	case !colourDigits.MatchString(digits):
+		return errors.New(`must be a colour of the form "#rrggbb", in quotes`)
+	default:
+		*c = Colour("#" + strings.TrimPrefix(digits, "#"))
+	}
+	return nil
+}
+
+// String is the colour as style sheets write it; empty for none.
+func (c Colour) String() string { return string(c) }
+
+// MarshalText is String.
+func (c Colour) MarshalText() ([]byte, error) { return []byte(c), nil }
+
 // StoreURL says where state lives. It may hold a password, which only Reveal shows.
 type StoreURL string
 

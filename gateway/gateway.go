@@ -99,10 +99,17 @@ func (g *Gateway) build() error {
 		Policy: policy, Links: p.links, External: g.config.ExternalURL.URL(),
 		Log: g.log, LogDir: g.state.logDir, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
-	edge := web.New(web.Options{
-		Login: g.flow, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
+	look, err := site(g.config.Pages)
+	if err != nil {
+		return err
+	}
+	edge, err := web.New(web.Options{
+		Login: g.flow, Onboarding: g.onboard, Site: look, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
 		FormKey: g.state.material.form, JWKS: g.state.material.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
+	if err != nil {
+		return fmt.Errorf("draw the pages: %w", err)
+	}
 	if g.config.Upstream.IsZero() {
 		if err := g.startSample(); err != nil {
 			return fmt.Errorf("start the sample app: %w", err)

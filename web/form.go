@@ -101,7 +101,8 @@ func declared(r *http.Request, mediaType string) (problem.Code, bool) {
 }
 
 // readForm reads a form of ours: every field at most once, all in valid UTF-8, with a valid form token. Credentials in the
-// query string are never looked at.
+// query string are never looked at. Where only the form token is wrong the form is returned beside the error, so that it can be
+// drawn again.
 func (e *Edge) readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
 	var tooLarge *http.MaxBytesError
@@ -121,7 +122,7 @@ func (e *Edge) readForm(w http.ResponseWriter, r *http.Request) (url.Values, err
 		}
 	}
 	if !e.validToken(r, form.Get("form_token")) {
-		return nil, &auth.BadRequest{Code: problem.CrossSite, Err: errors.New("no valid form token")}
+		return form, &auth.BadRequest{Code: problem.CrossSite, Err: errors.New("no valid form token")}
 	}
 	return form, nil
 }

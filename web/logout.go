@@ -11,24 +11,32 @@ import (
 	"gatehouse/session"
 )
 
-// logoutPage shows the buttons; signing out itself is a POST.
-func (e *Edge) logoutPage(w http.ResponseWriter, r *http.Request) {
+// The pages of a logout.
+type (
+	logoutPage struct {
+		frame
+		form
+		Username string // empty: nobody is signed in here
+	}
+	signedOutPage struct {
+		frame
+		All bool // every session ended
+	}
+)
+
+// showLogout shows the buttons; signing out itself is a POST.
+func (e *Edge) showLogout(w http.ResponseWriter, r *http.Request) {
 	p, cookies, err := e.principal(r)
 	if err != nil && !noSession(err) {
 		e.drawProblem(w, r, e.unavailable(r, err))
 		return
 	}
 	setCookies(w, cookies)
-	e.drawLogout(w, r, page{SignedIn: err == nil, Username: p.Name})
+	e.drawLogout(w, r, &logoutPage{Username: p.Name})
 }
 
-func (e *Edge) drawLogout(w http.ResponseWriter, r *http.Request, p page) {
-	b, ok := readBrowser(r)
-	if !ok {
-		b = newBrowser("")
-		http.SetCookie(w, b.cookie())
-	}
-	p.Title, p.FormToken, p.Action = "Sign out", e.formToken(b), Prefix+"logout"
+func (e *Edge) drawLogout(w http.ResponseWriter, r *http.Request, p *logoutPage) {
+	p.Title, p.FormToken, p.Action = say("logout.title"), e.formToken(e.browser(w, r)), Prefix+"logout"
 	e.render(w, r, "logout", p)
 }
 
@@ -40,7 +48,7 @@ func (e *Edge) logoutForm(w http.ResponseWriter, r *http.Request) {
 	}
 	if !e.sameOrigin(r) {
 		e.countBypass(r, "cross-site")
-		e.drawLogout(w, r, page{Code: problem.CrossSite, Error: problem.CrossSite.Title()})
+		e.drawProblem(w, r, e.newProblem(r, problem.CrossSite))
 		return
 	}
 	p, _, err := e.principal(r)
@@ -50,7 +58,9 @@ func (e *Edge) logoutForm(w http.ResponseWriter, r *http.Request) {
 	form, formErr := e.readForm(w, r)
 	var bad *auth.BadRequest
 	if errors.As(formErr, &bad) {
-		e.drawLogout(w, r, page{Code: bad.Code, Error: bad.Code.Title(), SignedIn: err == nil, Username: p.Name})
+		again := &logoutPage{Username: p.Name}
+		again.warn(bad.Code, say(title(bad.Code)))
+		e.drawLogout(w, r, again)
 		return
 	}
 	if err == nil {
@@ -61,7 +71,7 @@ func (e *Edge) logoutForm(w http.ResponseWriter, r *http.Request) {
 	}
 	setCookies(w, session.ClearCookies())
 	w.Header().Set("Clear-Site-Data", `"cache"`)
-	e.render(w, r, "signed-out", page{Title: "Signed out", SignedIn: form.Get("all") != "", Next: "/"})
+	e.render(w, r, "signed-out", &signedOutPage{frame: frame{Title: say("signed-out.title")}, All: form.Get("all") != ""})
 }
 
 // logoutJSON ends this session for a program.

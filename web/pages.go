@@ -17,69 +17,108 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-//go:embed assets/gatehouse.css
-var styleSheet []byte
-
 var templates = parseTemplates()
 
 // parseTemplates makes one template set for each page: the layout with that page's body.
 func parseTemplates() map[string]*template.Template {
 	set := map[string]*template.Template{}
-	for _, name := range []string{"login", "code", "logout", "signed-out", "problem"} {
+	for _, name := range []string{"login", "code", "factor", "account", "ready", "logout", "signed-out", "verify", "expired", "problem"} {
 		set[name] = template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return set
 }
 
-// page is what a template sees.
-type page struct {
-	Title     string
-	Host      string // of the login host
-	Next      string // where to go afterwards, as checkNext returns it
-	Action    string // where the form goes
-	FormToken string
-	Username  string
-	// Code and Error are of what went wrong; Code gives the status, Error is the sentence shown.
+// frame is what every page has. The zero frame but for a title is a page that went well.
+type frame struct {
+	*speech // set when the page is drawn, like the next three
+	Look    *look
+	Host    string // of the login host
+	// RequestID is what somebody who asks for help can name.
+	RequestID string
+
+	Title message
+	Wide  bool
+	// Step of Steps, for pages that are part of a row; 0 otherwise.
+	Step, Steps int
+	// Code is what went wrong, and gives the status; 200 without one.
 	Code       problem.Code
-	Error      string
 	RetryAfter int // seconds
-	RequestID  string
-	Detail     string // what to do about it
-	SignedIn   bool
+	// Alert is shown on top of a form and gets the focus.
+	Alert *alert
 }
 
-// fail notes an outcome that is shown on the form itself.
-func (p *page) fail(out auth.Outcome, now time.Time) {
-	p.Code, p.Error = out.Code, out.Code.Title()
-	switch {
-	case out.RetryAfter > 0:
-		p.RetryAfter = problem.RetrySeconds(out.RetryAfter)
-		if out.Code != problem.Unavailable {
-			p.Error = "Too many attempts. " + waitText(out.RetryAfter, now)
-		}
-	case out.Code == problem.BadRequest:
-		p.Error = "Fill in every field."
-	case out.Trace.Of(audit.StepSecondFactor).Reason == audit.ReasonCodeUsed:
-		p.Error = "That code was already used. Wait for the next one."
-	case out.Trace.Of(audit.StepSecondFactor).Reason == audit.ReasonPendingInvalid:
-		p.Error = "This sign-in took too long or was started elsewhere. Start again."
+// view is a page: a struct around a frame.
+type view interface{ base() *frame }
+
+func (f *frame) base() *frame { return f }
+
+// alert is why a form is shown again.
+type alert struct {
+	Message message
+	Reasons []message
+	fields  []string // what to correct
+}
+
+// Bad reports whether the alert is about the field.
+func (f *frame) Bad(field string) bool {
+	if f.Alert == nil {
+		return false
 	}
+	for _, bad := range f.Alert.fields {
+		if bad == field {
+			return true
+		}
+	}
+	return false
 }
 
-// contentPolicy lets our pages load our style sheet and post to us, and nothing else (ASVS 3.4.3).
+// warn shows a form again because of code.
+func (f *frame) warn(code problem.Code, m message, fields ...string) {
+	f.Code, f.Alert = code, &alert{Message: m, fields: fields}
+}
+
+// form is what every form has.
+type form struct {
+	Action    string
+	FormToken string
+}
+
+// The pages of a login. Destination is the host that it leads to, Next the address there as checkNext returns it.
+type (
+	loginPage struct {
+		frame
+		form
+		Next, Destination string
+		Username          string
+	}
+	codePage struct {
+		frame
+		form
+		Next, Destination string
+		Username          string
+		Again             string // where to begin anew
+		FocusCode         bool
+	}
+)
+
+// contentPolicy lets our pages load our style sheet and images and post to us, and nothing else (ASVS 3.4.3). Images may be
+// data: for QR codes, which hold a secret and so have no address.
 const contentPolicy = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// render draws a page; its Code gives the status, 200 without one.
-func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, p page) {
+// render draws a page in the reader's language.
+func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, v view) {
+	p := v.base()
+	p.speech, p.Look = e.look.texts.choose(strings.Join(r.Header.Values("Accept-Language"), ",")), e.look
 	p.Host, p.RequestID = e.External.Host, e.Visitor(r).RequestID
 	var body bytes.Buffer
-	if err := templates[name].ExecuteTemplate(&body, "layout", p); err != nil {
+	if err := templates[name].ExecuteTemplate(&body, "layout", v); err != nil {
 		e.Logger.ErrorContext(r.Context(), "draw a page", "page", name, "error", err)
 		problem.New(problem.Internal).Write(w)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", p.Lang)
 	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -99,85 +138,56 @@ func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, p pag
 	_, _ = w.Write(body.Bytes()) // the browser went away: nothing is left to tell it
 }
 
-// Problem answers with a page for people and problem+json for programs, as Accept asks (RFC 9110, section 12.5.1).
-func (e *Edge) Problem(w http.ResponseWriter, r *http.Request, p problem.Problem) {
-	p.RequestID = e.Visitor(r).RequestID
-	if PrefersHTML(r) {
-		e.drawProblem(w, r, p)
-		return
-	}
-	p.Write(w)
-}
+// title and next are the texts of a problem code.
+func title(code problem.Code) string { return "problem." + string(code) + ".title" }
+func next(code problem.Code) string  { return "problem." + string(code) + ".next" }
 
-// nextSteps says, for the problems that a person can meet, what to do about them.
-var nextSteps = map[problem.Code]string{
-	problem.EnrolmentRequired:    "Ask your administrator to set up an authenticator app for your account.",
-	problem.VerificationRequired: "This device or network is new for your account, and there is no second factor to confirm it with. Ask your administrator.",
-	problem.UpstreamUnavailable:  "Signing in worked; the application behind it is not running or cannot be reached. Try again in a moment, or tell whoever runs it.",
-	problem.UpstreamTimeout:      "Signing in worked; the application behind it is slow. Try again in a moment, or tell whoever runs it.",
-	problem.Unavailable:          "Nothing is lost and you need not sign in again. Try again in a moment.",
-	problem.NotFound:             "Check the address.",
-	problem.Misdirected:          "Check the address: this server does not know that host name.",
-	problem.Forbidden:            "Your account does not have access. If it should, tell your administrator.",
-}
-
-func (e *Edge) drawProblem(w http.ResponseWriter, r *http.Request, p problem.Problem) {
-	detail := p.Detail
-	if detail == "" {
-		detail = nextSteps[p.Code]
-	}
-	e.render(w, r, "problem", page{Title: p.Title, Code: p.Code, Error: p.Title, Detail: detail, RetryAfter: p.RetryAfter, Next: "/"})
-}
-
-// newProblem is a problem of this request.
-func (e *Edge) newProblem(r *http.Request, code problem.Code) problem.Problem {
-	p := problem.New(code)
-	p.RequestID = e.Visitor(r).RequestID
-	return p
-}
-
-// problem is what a client is told of an outcome: its code, and nothing of the trace.
-func (e *Edge) problem(r *http.Request, out auth.Outcome) problem.Problem {
-	p := e.newProblem(r, out.Code)
-	p.Challenge = out.Challenge
-	if out.RetryAfter > 0 {
-		p.RetryAfter = problem.RetrySeconds(out.RetryAfter)
-	}
-	return p
-}
-
-// unavailable is the problem of something that failed underneath.
-func (e *Edge) unavailable(r *http.Request, err error) problem.Problem {
-	p := e.newProblem(r, problem.Unavailable)
-	p.RetryAfter = 5
-	e.Logger.WarnContext(r.Context(), "answer unavailable", "error", err, "request_id", p.RequestID)
-	return p
-}
-
-// PrefersHTML reports whether a request would rather have a page than problem+json.
-func PrefersHTML(r *http.Request) bool {
-	for accept := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		media, _, _ := strings.Cut(accept, ";")
-		switch strings.ToLower(strings.TrimSpace(media)) {
-		case "text/html", "application/xhtml+xml":
-			return true
-		case "application/json", "application/problem+json":
-			return false
+// fail says on a form why an outcome was not a login. fields are those that the page has for credentials.
+func (e *Edge) fail(r *http.Request, f *frame, out auth.Outcome, fields ...string) {
+	reason := out.Trace.Of(audit.StepSecondFactor).Reason
+	switch {
+	case out.RetryAfter > 0:
+		f.warn(out.Code, say(title(out.Code)))
+		f.RetryAfter = problem.RetrySeconds(out.RetryAfter)
+		if out.Code != problem.Unavailable {
+			f.Alert.Message = waitText(out.RetryAfter, e.Now())
 		}
+	case out.Code == problem.BadRequest:
+		f.warn(out.Code, say("fault.fill-in"), fields...)
+	case out.Code == problem.CrossSite:
+		f.warn(out.Code, e.crossSite(r))
+	case reason == audit.ReasonCodeUsed:
+		f.warn(out.Code, say("fault.code-used"), fields...)
+	case reason == audit.ReasonPendingInvalid:
+		f.warn(out.Code, say("fault.pending"))
+	default:
+		f.warn(out.Code, say(title(out.Code)), fields...)
 	}
-	return false
 }
 
-func (e *Edge) styleSheet(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("Cache-Control", "public, max-age=3600")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(styleSheet)
+// crossSite says why a form was not taken. A browser that keeps none of our cookies would fail for ever without knowing why.
+func (e *Edge) crossSite(r *http.Request) message {
+	if _, kept := readBrowser(r); !kept {
+		return say("fault.no-cookie", "URL", e.origin)
+	}
+	return say(title(problem.CrossSite))
 }
 
-func plural(n int, unit string) string {
-	if n == 1 {
-		return "1 " + unit
+// waitText says when to try again.
+func waitText(wait time.Duration, now time.Time) message {
+	if wait < time.Minute {
+		return say("fault.wait-seconds", "Count", problem.RetrySeconds(wait))
 	}
-	return strconv.Itoa(n) + " " + unit + "s"
+	minutes := int((wait + time.Minute - 1) / time.Minute)
+	return say("fault.wait-minutes", "Count", minutes, "Time", now.Add(wait).UTC().Format("15:04"))
+}
+
+// browser returns the browser's nonce, giving it one if it has none.
+func (e *Edge) browser(w http.ResponseWriter, r *http.Request) browserState {
+	b, ok := readBrowser(r)
+	if !ok {
+		b = newBrowser("")
+		http.SetCookie(w, b.cookie())
+	}
+	return b
 }

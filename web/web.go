@@ -2,7 +2,9 @@
 //
 // It promises: a POST is served only for a form that this gateway drew for this browser (form token), from this origin; the
 // body is read after the address had a token and never beyond 16 kB; a redirect leaves only to where checkNext allows; an
-// answer says no more than its problem code, and is never stored by a cache. It keeps no state of its own.
+// answer says no more than its problem code, and is never stored by a cache; every page works without script, in the reader's
+// language, and loads nothing from elsewhere; what came with a request reaches a page through html/template only. It keeps no
+// state of its own.
 package web
 
 import (
@@ -15,6 +17,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/auth"
+	"gatehouse/auth/link"
 	"gatehouse/problem"
 	"gatehouse/ratelimit"
 	"gatehouse/session"
@@ -31,6 +34,16 @@ type Login interface {
 	Login(ctx context.Context, client auth.Client, present func() (auth.Presented, error)) auth.Outcome
 	// Waiting returns the name of the account whose login waits for a code behind the challenge, in this browser.
 	Waiting(ctx context.Context, challenge, browser string) (string, error)
+	// EnrolView returns a fresh secret for the account whose login waits for an enrolment behind the challenge, in this browser.
+	EnrolView(ctx context.Context, challenge, browser string) (auth.Enrolment, error)
+}
+
+// Onboarding makes and completes accounts by one-time links. Its errors are of type *auth.Refused.
+type Onboarding interface {
+	View(ctx context.Context, client auth.Client, kind link.Kind, token string) (auth.View, error)
+	Choose(ctx context.Context, client auth.Client, kind link.Kind, present func() (auth.Choice, error)) (auth.Enrolment, error)
+	Enrolment(ctx context.Context, client auth.Client, kind link.Kind, token string) (auth.Enrolment, error)
+	Confirm(ctx context.Context, client auth.Client, kind link.Kind, present func() (auth.Confirmation, error)) auth.Outcome
 }
 
 // Sessions are the sessions of people who are signed in.
@@ -61,12 +74,15 @@ type Visitor struct {
 	Claimed   string
 }
 
-// Options is what an Edge is made of; all are required.
+// Options is what an Edge is made of; all but Site are required.
 type Options struct {
-	Login     Login
-	Sessions  Sessions
-	RateLimit RateLimit
-	Audit     Recorder
+	Login      Login
+	Onboarding Onboarding
+	Sessions   Sessions
+	RateLimit  RateLimit
+	Audit      Recorder
+	// Site is how the pages look and speak.
+	Site Site
 	// External is the login host as browsers see it: scheme and host only.
 	External *url.URL
 	// FormKey makes form tokens; the same for all gateways of one store.
@@ -81,18 +97,26 @@ type Options struct {
 // Edge serves the routes of the login host. Safe for concurrent use.
 type Edge struct {
 	Options
+	look   *look
 	origin string
 	cross  *http.CrossOriginProtection
 	mux    *http.ServeMux
 }
 
-// New makes an Edge.
-func New(o Options) *Edge {
-	e := &Edge{Options: o, origin: o.External.Scheme + "://" + o.External.Host, cross: http.NewCrossOriginProtection(), mux: http.NewServeMux()}
+// New makes an Edge. The error says what is wrong with the Site.
+func New(o Options) (*Edge, error) {
+	look, missing, err := newLook(o.Site)
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		o.Logger.Warn("texts are missing; they are said in English", "texts", missing)
+	}
+	e := &Edge{Options: o, look: look, origin: o.External.Scheme + "://" + o.External.Host, cross: http.NewCrossOriginProtection(), mux: http.NewServeMux()}
 	for _, route := range e.Routes() {
 		e.mux.Handle(route.Path, e.methods(route))
 	}
-	return e
+	return e, nil
 }
 
 // Route is one path of the edge.
@@ -106,14 +130,18 @@ type Route struct {
 // Routes is every path that the edge serves, in one place. Everything else under Prefix is not found.
 func (e *Edge) Routes() []Route {
 	return []Route{
-		{Path: Prefix + "login", Get: e.loginPage, Post: e.loginForm, Limited: true},
-		{Path: Prefix + "login/code", Get: e.codePage, Post: e.codeForm, Limited: true},
-		{Path: Prefix + "logout", Get: e.logoutPage, Post: e.logoutForm, Limited: true},
+		{Path: Prefix + "login", Get: e.showLogin, Post: e.loginForm, Limited: true},
+		{Path: Prefix + "login/code", Get: e.showCode, Post: e.codeForm, Limited: true},
+		{Path: Prefix + "login/enrol", Get: e.showEnrol, Post: e.codeForm, Limited: true},
+		{Path: Prefix + "setup", Get: e.showLink(link.Setup), Post: e.linkForm(link.Setup), Limited: true},
+		{Path: Prefix + "invite", Get: e.showLink(link.Invite), Post: e.linkForm(link.Invite), Limited: true},
+		{Path: Prefix + "logout", Get: e.showLogout, Post: e.logoutForm, Limited: true},
 		{Path: Prefix + "api/v1/login", Post: e.loginJSON, Limited: true},
 		{Path: Prefix + "api/v1/logout", Post: e.logoutJSON, Limited: true},
 		{Path: Prefix + "api/v1/session", Get: e.sessionJSON},
 		{Path: Prefix + "jwks.json", Get: e.jwks},
 		{Path: Prefix + "assets/gatehouse.css", Get: e.styleSheet},
+		{Path: Prefix + "assets/logo", Get: e.logo},
 	}
 }
 
