@@ -135,6 +135,12 @@ func (f *follower) sweep(now time.Time) {
 	since, lost := m.uncertainSince()
 	blind := lost && now.Sub(since) >= m.o.AccessLifetime
 	m.watches.end(func(w watch) bool { return blind || !now.Before(w.expires) })
+	if !believable(m.revoked.newest(), now) {
+		// The clock was set back: what ended by an instant that is now to come would take every new session with it until then.
+		// Without the tokens that were verified, no revocation is needed.
+		m.verified.forget()
+		m.revoked.clear()
+	}
 	if age := now.Sub(f.swept); age >= 0 && age < sweepEvery {
 		return
 	}

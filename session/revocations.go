@@ -30,6 +30,7 @@ type revocations struct {
 	most   int64
 	count  atomic.Int64 // sessions held
 	rules  atomic.Int64 // users held; 0 spares the look
+	latest atomic.Int64 // of the instants of the users held, in microseconds since 1970
 	shards [shards]revocationShard
 }
 
@@ -94,7 +95,16 @@ func (r *revocations) addUser(x id, before time.Time, except id, now time.Time) 
 		r.rules.Add(1)
 	}
 	s.users[x] = rule{before: before, except: except, until: now.Add(keepRevocation).Unix()}
+	for {
+		latest := r.latest.Load()
+		if before.UnixMicro() <= latest || r.latest.CompareAndSwap(latest, before.UnixMicro()) {
+			return
+		}
+	}
 }
+
+// newest returns an instant that is not before that of any rule held.
+func (r *revocations) newest() time.Time { return time.UnixMicro(r.latest.Load()) }
 
 // sweep drops what no token needs any more.
 func (r *revocations) sweep(now time.Time) {
@@ -122,6 +132,7 @@ func (r *revocations) full() bool { return r.count.Load()+r.rules.Load() > r.mos
 
 // clear drops everything; only right after the verified tokens were forgotten.
 func (r *revocations) clear() {
+	r.latest.Store(0) // first: what is added meanwhile raises it again
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gatehouse/audit"
+	"gatehouse/session/token"
 	"gatehouse/store"
 )
 
@@ -145,7 +146,11 @@ func (m *Manager) apply(text []byte) error {
 	}
 	if ended.Before != 0 {
 		except, _ := parseID(ended.Except)
-		m.revoked.addUser(user, time.UnixMicro(ended.Before), except, now)
+		before := time.UnixMicro(ended.Before)
+		if !believable(before, now) {
+			before = now
+		}
+		m.revoked.addUser(user, before, except, now)
 	}
 	m.watches.end(func(w watch) bool { return m.revoked.covers(w.who) })
 	if m.revoked.full() {
@@ -155,12 +160,17 @@ func (m *Manager) apply(text []byte) error {
 	return nil
 }
 
+// believable reports whether an instant can have been somebody's now: what lies further ahead than the leeway was written by
+// a clock that was wrong, and must not refuse logins and sessions until that time comes.
+func believable(instant, now time.Time) bool { return !instant.After(now.Add(token.Leeway)) }
+
 // marker is the record behind SessionsEndedKey.
 type marker struct {
 	Before int64 `json:"before"` // microseconds since 1970
 }
 
-// endBefore writes now as the instant before which no login of the user starts a session, and returns it. It never goes back.
+// endBefore writes now as the instant before which no login of the user starts a session, and returns it. It never goes back,
+// but from an instant that is not believable.
 func (m *Manager) endBefore(ctx context.Context, userID string) (time.Time, error) {
 	now := m.o.Now()
 	at := marker{Before: now.UnixMicro()}
@@ -171,7 +181,9 @@ func (m *Manager) endBefore(ctx context.Context, userID string) (time.Time, erro
 			if err := json.Unmarshal(old.Value, &former); err != nil {
 				return nil, time.Time{}, err
 			}
-			at.Before = max(at.Before, former.Before)
+			if believable(time.UnixMicro(former.Before), now) {
+				at.Before = max(at.Before, former.Before)
+			}
 		}
 		value, err := json.Marshal(at)
 		return value, now.Add(m.o.Absolute), err
@@ -179,8 +191,11 @@ func (m *Manager) endBefore(ctx context.Context, userID string) (time.Time, erro
 	return time.UnixMicro(at.Before), err
 }
 
+// endedBefore returns that instant, or the zero time if there is none. One that is not believable is removed, not only
+// ignored: it would count again for the last seconds before its time comes.
 func (m *Manager) endedBefore(ctx context.Context, userID string) (time.Time, error) {
-	record, err := m.o.Records.Get(ctx, store.SessionsEndedKey(userID))
+	key := store.SessionsEndedKey(userID)
+	record, err := m.o.Records.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return time.Time{}, nil
 	}
@@ -191,5 +206,13 @@ func (m *Manager) endedBefore(ctx context.Context, userID string) (time.Time, er
 	if err := json.Unmarshal(record.Value, &at); err != nil {
 		return time.Time{}, err
 	}
-	return time.UnixMicro(at.Before), nil
+	before := time.UnixMicro(at.Before)
+	if believable(before, m.o.Now()) {
+		return before, nil
+	}
+	err = m.o.Records.Delete(ctx, key, record.Version)
+	if errors.Is(err, store.ErrConflict) { // somebody has just ended the user's sessions, or removed it too
+		return m.endedBefore(ctx, userID)
+	}
+	return time.Time{}, err
 }
