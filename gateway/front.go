@@ -20,7 +20,8 @@ import (
 // everything that is not ours, to the proxy.
 type front struct {
 	clients  *clientip.Resolver
-	external string // host[:port] of the external URL, as browsers send it
+	external string // host[:port] of the external URL, without the port that its scheme has anyhow
+	port     string // that port, as in ":443"
 	loopback bool   // the external host is a loopback name, so its other spellings are sent there
 	origin   string
 	login    *web.Edge
@@ -29,37 +30,52 @@ type front struct {
 	log      *slog.Logger
 }
 
-// visitorKey is where the request's context holds its web.Visitor and clientip.Client. They are set here and nowhere else.
-type visitorKey struct{}
-
+// visit is what is known of a request's client. It is the context of the request, so that whoever has the request can ask; it is
+// made in ServeHTTP and nowhere else.
 type visit struct {
+	context.Context
 	web.Visitor
 	client clientip.Client
+}
+
+type visitKey struct{}
+
+// Value implements context.Context.
+func (v *visit) Value(key any) any {
+	if key == (visitKey{}) {
+		return v
+	}
+	return v.Context.Value(key)
 }
 
 // visitor is what the login edge learns of a request's client.
 func visitor(r *http.Request) web.Visitor { return visitOf(r).Visitor }
 
-func visitOf(r *http.Request) visit {
-	v, _ := r.Context().Value(visitorKey{}).(visit)
-	return v
+// visitOf is the visit of a request that came through the front, and that of nobody for any other.
+func visitOf(r *http.Request) *visit {
+	if v, ok := r.Context().Value(visitKey{}).(*visit); ok {
+		return v
+	}
+	return &visit{}
 }
 
 // front makes the public handler.
 func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
-	external := g.config.ExternalURL
+	external, port := g.config.ExternalURL, ":80"
+	if external.Scheme == "https" {
+		port = ":443"
+	}
 	return &front{
-		clients: clientip.New(g.config.TrustedProxies), external: external.Host, loopback: external.Local(), origin: external.String(),
-		login: login, app: app, health: g.health(), log: g.deps.Logger,
+		clients: clientip.New(g.config.TrustedProxies), external: strings.TrimSuffix(external.Host, port), port: port,
+		loopback: external.Local(), origin: external.String(), login: login, app: app, health: g.health(), log: g.deps.Logger,
 	}
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := f.clients.Resolve(r)
-	v := visit{client: client, Visitor: web.Visitor{
+	r = r.WithContext(&visit{Context: r.Context(), client: client, Visitor: web.Visitor{
 		RequestID: rand.Text(), Address: client.Address, Network: clientip.Network(client.Address), Claimed: client.Claimed,
-	}}
-	r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+	}})
 	defer f.lastResort(w, r)
 	handler, ours := f.choose(r)
 	if ours && proxy.Ambiguous(r) { // the proxy sees to its own answers
@@ -75,7 +91,7 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 		return f.health, true
 	case !f.known(r.Host):
 		return http.HandlerFunc(f.elsewhere), true
-	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path+"/" == web.Prefix:
+	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path == strings.TrimSuffix(web.Prefix, "/"):
 		return f.login, true
 	default:
 		return f.app, false
@@ -84,14 +100,7 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 
 // known reports whether a Host names the login host (RFC 9110, section 7.2), default port or not.
 func (f *front) known(host string) bool {
-	return strings.EqualFold(strings.TrimSuffix(host, f.defaultPort()), strings.TrimSuffix(f.external, f.defaultPort()))
-}
-
-func (f *front) defaultPort() string {
-	if strings.HasPrefix(f.origin, "https:") {
-		return ":443"
-	}
-	return ":80"
+	return strings.EqualFold(strings.TrimSuffix(host, f.port), f.external)
 }
 
 // elsewhere answers for a host that is not ours: another spelling of loopback is sent to the external URL, where the

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -34,37 +35,60 @@ var (
 
 // exchange is one request on its way through, with what was found out about it. It is the http.ResponseWriter that
 // httputil.ReverseProxy writes to: a wrapper by hand, because all that ReverseProxy asks of it beyond the interface goes
-// through http.ResponseController and so through Unwrap.
+// through http.ResponseController and so through Unwrap. It is also the context of the request that ReverseProxy sees, so that one
+// ReverseProxy serves all requests of a route and its hooks find what they need; its cause says why the exchange was cut.
 type exchange struct {
 	http.ResponseWriter
+	context.Context
+
 	proxy     *Proxy
 	route     *route
 	in        *http.Request
-	url       *url.URL
+	url       url.URL // at the app
 	who       session.Principal
 	cookies   []*http.Cookie // to add to the answer
 	assertion string
 	websocket bool
 
-	ctx     context.Context // of the request; its cause says why it was cut
 	end     context.CancelCauseFunc
 	upload  *upload      // nil if the request has no body
 	code    problem.Code // with which the gateway answered itself
 	interim int          // owned by the transport until it has the answer
 
 	watching sync.WaitGroup
-	mu       sync.Mutex // guards begun and cut
+	mu       sync.Mutex // guards begun, cut and unread
 	begun    bool       // the final answer has begun, or the connection was taken over
 	cut      bool       // the session ended
+	unread   bool       // nothing more is read from the client
 	hijacked bool       // owned by the handler's goroutine
+}
+
+// exchangeKey is where the contexts that net/http makes of an exchange lead back to it.
+type exchangeKey struct{}
+
+// Value implements context.Context.
+func (x *exchange) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
+
+func exchangeOf(r *http.Request) *exchange { return r.Context().Value(exchangeKey{}).(*exchange) }
+
+// newForward makes what carries all requests of a route; every one of them comes from serve.
+func newForward(transport http.RoundTripper, buffers httputil.BufferPool, errorLog *log.Logger) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        func(pr *httputil.ProxyRequest) { exchangeOf(pr.In).rewrite(pr) },
+		ModifyResponse: func(answer *http.Response) error { return exchangeOf(answer.Request).modify(answer) },
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { exchangeOf(r).fail(err) },
+		Transport:      transport, BufferPool: buffers, ErrorLog: errorLog,
+	}
 }
 
 // serve sends the request to the app and its answer back.
 func (x *exchange) serve() {
-	// The listener bounds the time of a request until somebody is known to be signed in; from here on a body takes as long
-	// as it takes. Where a deadline is not supported, there is none to lift.
-	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{})
-	x.ctx, x.end = context.WithCancelCause(x.in.Context())
+	x.Context, x.end = context.WithCancelCause(x.in.Context())
 	timer := x.watch()
 	defer func() {
 		if timer.Stop() {
@@ -74,16 +98,12 @@ func (x *exchange) serve() {
 		x.watching.Wait() // the connection may serve another request next: nobody may cut it late
 		x.proxy.observe(x.route, x.code)
 	}()
-	forward := httputil.ReverseProxy{
-		Rewrite: x.rewrite, ModifyResponse: x.modify, ErrorHandler: x.fail,
-		Transport: x.route.transport, BufferPool: x.proxy.buffers, ErrorLog: x.proxy.errorLog,
-	}
-	forward.ServeHTTP(x, x.incoming())
+	x.route.forward.ServeHTTP(x, x.incoming())
 }
 
 // incoming is the request as ReverseProxy gets it.
 func (x *exchange) incoming() *http.Request {
-	in := x.in.WithContext(x.ctx)
+	in := x.in.WithContext(x)
 	if len(in.Header["Upgrade"]) > 0 && !x.websocket {
 		// ReverseProxy would ask the app for the upgrade. The rest of the request goes on as a plain one.
 		in.Header = in.Header.Clone()
@@ -101,7 +121,7 @@ func (x *exchange) incoming() *http.Request {
 // deleted next, and what the gateway says is set last.
 func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
-	out.URL = x.url
+	*out.URL = x.url // ReverseProxy made a copy for this request
 	forged := stripClient(out.Header)
 	session.StripRequest(out.Header)
 	if x.who.Bearer {
@@ -140,14 +160,13 @@ func (x *exchange) modify(answer *http.Response) error {
 }
 
 // fail answers a request for which the app gave no answer that can be passed on.
-func (x *exchange) fail(_ http.ResponseWriter, _ *http.Request, err error) {
+func (x *exchange) fail(err error) {
 	if x.hijacked {
 		return // the connection is no longer one on which HTTP could be answered
 	}
 	why := problem.New(x.blame(err))
 	if x.upload != nil && !x.upload.complete.Load() {
-		// net/http would wait for the rest of the body, which a client that stalls never sends.
-		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(longAgo()) // not supported: it waits
+		x.stopReading()
 		x.Header().Set("Connection", "close")
 	}
 	switch why.Code {
@@ -158,7 +177,7 @@ func (x *exchange) fail(_ http.ResponseWriter, _ *http.Request, err error) {
 		addCookies(x.Header(), x.cookies)
 	}
 	if why.Code == problem.UpstreamUnavailable || why.Code == problem.UpstreamTimeout {
-		x.proxy.logger.WarnContext(x.ctx, "app does not answer", "route", x.route.origin, "err", err, "request_id", x.proxy.requestID(x.in))
+		x.proxy.logger.WarnContext(x, "app does not answer", "route", x.route.origin, "err", err, "request_id", x.proxy.requestID(x.in))
 	}
 	x.code = why.Code
 	x.proxy.draw(x.ResponseWriter, x.in, why)
@@ -166,7 +185,7 @@ func (x *exchange) fail(_ http.ResponseWriter, _ *http.Request, err error) {
 
 // blame says whose fault it is. If the client is gone, it breaks off: an empty answer would read as the app's.
 func (x *exchange) blame(err error) problem.Code {
-	switch cause := context.Cause(x.ctx); {
+	switch cause := context.Cause(x); {
 	case errors.Is(cause, errSessionEnded):
 		return problem.SessionRequired
 	case x.in.Context().Err() != nil:
@@ -186,16 +205,35 @@ func (x *exchange) watch() *time.Timer {
 	x.watching.Add(1)
 	return time.AfterFunc(watchAfter, func() {
 		defer x.watching.Done()
+		x.takeTime()
 		limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
 		defer limit.Stop()
 		select {
-		case <-x.ctx.Done():
+		case <-x.Done():
 		case <-x.proxy.sessions.Ended(x.who):
 			x.sessionEnded()
 		case <-limit.C:
 			x.sessionEnded()
 		}
 	})
+}
+
+// takeTime lifts the time that the listener gives a request until somebody is known to be signed in: from here on a body takes as long
+// as it takes. Requests that are over before the watch begins are so within any such time, and need no call to lift it.
+func (x *exchange) takeTime() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.unread {
+		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{}) // not supported: there is none to lift
+	}
+}
+
+// stopReading has net/http give up the rest of a body, for which it would wait: a client that stalls never sends it.
+func (x *exchange) stopReading() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.unread = true
+	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(longAgo()) // not supported: it waits
 }
 
 // sessionEnded stops what flows in both directions. Cancelling ends the conversation with the app; the deadlines free

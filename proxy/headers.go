@@ -119,6 +119,9 @@ var protectedPrefixes = [...]struct {
 // cannot make it equal to one. A test holds it true.
 const maxFold = 64
 
+// shortestClaim is the length of the shortest protected name or prefix. FuzzStripClient holds it true.
+const shortestClaim = len("X_VOUCH_")
+
 // fold writes a header name as CGI (RFC 3875, section 4.1.18) and the frameworks after it do: upper case, every byte that
 // is no letter and no digit an underscore. Two names with the same fold are one name to some app.
 func fold(into *[maxFold]byte, name string) []byte {
@@ -139,6 +142,9 @@ func fold(into *[maxFold]byte, name string) []byte {
 
 // claimOf says what a header of this name would claim.
 func claimOf(name string) claim {
+	if !mayClaim(name) {
+		return unprotected
+	}
 	var buffer [maxFold]byte
 	folded := fold(&buffer, name)
 	if c := protected[string(folded)]; c != unprotected {
@@ -150,6 +156,19 @@ func claimOf(name string) claim {
 		}
 	}
 	return unprotected
+}
+
+// mayClaim reports whether a name could be protected by its length and its first letter. Nearly every header of a request and of an
+// answer ends here, at a fraction of what folding and looking up costs. FuzzStripClient holds the letters true.
+func mayClaim(name string) bool {
+	if len(name) < shortestClaim {
+		return false
+	}
+	switch name[0] | 0x20 { // lower case, of a letter
+	case 'c', 'f', 'p', 'r', 't', 'w', 'x':
+		return true
+	}
+	return false
 }
 
 // stripClient takes every protected name out of what a client sent, and reports whether one claimed an identity.
@@ -185,7 +204,7 @@ func stripApp(h http.Header) {
 			delete(h, name)
 		}
 	}
-	h.Del("Alt-Svc")
+	delete(h, "Alt-Svc") // net/http reads names in their canonical form
 	session.StripResponse(h)
 }
 
@@ -212,6 +231,9 @@ func identify(h http.Header, who session.Principal, assertion string, address ne
 
 // plainText is text without what could end a line, drive a terminal or break UTF-8.
 func plainText(s string) string {
+	if isPrintable(s) {
+		return strings.TrimSpace(s)
+	}
 	unsafe := func(c rune) bool {
 		return unicode.IsControl(c) || c == utf8.RuneError || unicode.In(c, unicode.Zl, unicode.Zp)
 	}
@@ -224,4 +246,15 @@ func plainText(s string) string {
 		}, s)
 	}
 	return strings.TrimSpace(s)
+}
+
+// isPrintable reports whether a text is printable ASCII: most names and addresses are, and nothing of it has to be looked up in
+// Unicode's tables then.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }

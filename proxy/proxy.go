@@ -14,9 +14,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"strings"
 	"time"
@@ -110,8 +110,6 @@ type Proxy struct {
 	requestID  func(*http.Request) string
 	now        func() time.Time
 	logger     *slog.Logger
-	errorLog   *log.Logger
-	buffers    *buffers
 }
 
 // route is a Route, ready to be used.
@@ -121,6 +119,7 @@ type route struct {
 	host      string // of the origin, with its port
 	upstream  *url.URL
 	transport *http.Transport
+	forward   *httputil.ReverseProxy
 }
 
 // New makes a Proxy. It returns an error if an option is missing, and one that names the route if an origin or an upstream
@@ -137,9 +136,8 @@ func New(o Options) (*Proxy, error) {
 		routes: make(map[string]*route, len(o.Routes)), sessions: o.Sessions, pages: o.Pages, recorder: o.Recorder,
 		observer: o.Observer, external: o.External, client: o.Client, requestID: o.RequestID, now: o.Now, logger: o.Logger,
 		assertions: o.Assertions,
-		errorLog:   slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
-		buffers:    newBuffers(),
 	}
+	buffers, errorLog := newBuffers(), slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
 	if len(o.Routes) == 0 {
 		return nil, errors.New("no route")
 	}
@@ -151,6 +149,7 @@ func New(o Options) (*Proxy, error) {
 		if _, taken := p.routes[ready.host]; taken {
 			return nil, fmt.Errorf("route %q: another route has this host", r.Origin)
 		}
+		ready.forward = newForward(ready.transport, buffers, errorLog)
 		p.routes[ready.host] = ready
 	}
 	return p, nil

@@ -48,8 +48,8 @@ func (t target) String() string {
 
 // at is the target at an upstream, such that net/http writes exactly the bytes of the target; false if there is no such
 // URL.
-func (t target) at(upstream *url.URL, decodedPath string) (*url.URL, bool) {
-	u := &url.URL{Scheme: upstream.Scheme, Host: upstream.Host, RawQuery: t.query, ForceQuery: t.hasQuery && t.query == ""}
+func (t target) at(upstream *url.URL, decodedPath string) (url.URL, bool) {
+	u := url.URL{Scheme: upstream.Scheme, Host: upstream.Host, RawQuery: t.query, ForceQuery: t.hasQuery && t.query == ""}
 	u.Path, u.RawPath = decodedPath, t.path
 	if u.EscapedPath() == t.path {
 		return u, true

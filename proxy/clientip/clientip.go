@@ -58,7 +58,7 @@ func New(trusted []netip.Prefix) *Resolver {
 
 // Resolve finds the client of a request.
 func (s *Resolver) Resolve(r *http.Request) Client {
-	peer, ok := parseHop(r.RemoteAddr)
+	peer, ok := parsePeer(r.RemoteAddr)
 	if !ok || !s.listed(peer) {
 		return Client{Address: peer, Claimed: claims(r.Header)}
 	}
@@ -95,6 +95,16 @@ func (s *Resolver) walk(peer netip.Addr, lines []string) (netip.Addr, string) {
 
 func (s *Resolver) listed(a netip.Addr) bool {
 	return slices.ContainsFunc(s.trusted, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// parsePeer reads the address of the socket, which net/http writes with its port. It stands apart from parseHop because every
+// request comes through here, and an attempt that fails costs more than one that does not.
+func parsePeer(text string) (netip.Addr, bool) {
+	peer, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return parseHop(text)
+	}
+	return peer.Addr().WithZone("").Unmap(), true
 }
 
 // parseHop reads an address with or without port, brackets and zone.
@@ -144,16 +154,16 @@ func single(h http.Header, name string) string {
 	return trimSpace(lines[0])
 }
 
-// claimNames are the headers in which clients and proxies name an address.
+// claimNames are the headers in which clients and proxies name an address, as net/http spells them.
 var claimNames = [...]string{
-	"X-Forwarded-For", "Forwarded", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "X-Cluster-Client-IP",
+	"X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
 }
 
 // claims is what the forwarding headers of a peer that is not listed say.
 func claims(h http.Header) string {
 	var b strings.Builder
 	for _, name := range claimNames {
-		for _, value := range h.Values(name) {
+		for _, value := range h[name] {
 			if b.Len() > 0 {
 				b.WriteString("; ")
 			}

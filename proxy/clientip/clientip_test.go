@@ -81,7 +81,7 @@ func TestResolver_walksFromTheRight(t *testing.T) {
 // RL-01: a peer that is not listed is believed in nothing, and what it claims is kept.
 func TestResolver_believesNobodyByDefault(t *testing.T) {
 	t.Parallel()
-	headers := []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "X-Cluster-Client-IP"}
+	headers := []string{"X-Forwarded-For", "X-Real-Ip", "Forwarded", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip"}
 	for _, name := range headers {
 		got := clientip.New(nil).Resolve(request("127.0.0.1:1000", name, "203.0.113.77", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "evil.example"))
 		want := clientip.Client{Address: netip.MustParseAddr("127.0.0.1"), Claimed: name + ": 203.0.113.77"}
