@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -95,20 +96,87 @@ func TestOpen_refusesAnOldServer(t *testing.T) {
 
 func TestOpen_refusesWhatIsNoStoreURL(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                                "scheme",
-		"http://localhost":                "scheme",
-		"redis://":                        "want redis://",
-		"redis://:hunter2@localhost:port": "want redis://",
-		"redis://localhost/x":             "not a number",
-		"redis://localhost/-1":            "not a number",
-		"redis://localhost?db=1":          "nothing more",
-		"redis://gatehouse@localhost":     "a user without a password",
-		"redis+sentinel://:hunter2@a/0":   "not supported",
-		"redis+cluster://a":               "not supported",
-		"redis://hunter2\x7f@localhost":   "want redis://",
+		"":                                                  "scheme",
+		"http://localhost":                                  "scheme",
+		"redis://":                                          "want redis://",
+		"redis://:hunter2@localhost:port":                   "want redis://",
+		"redis://localhost/x":                               "not a number",
+		"redis://localhost/-1":                              "not a number",
+		"redis://localhost?db=1":                            "nothing more",
+		"redis://gatehouse@localhost":                       "a user without a password",
+		"redis://a,b":                                       "several hosts are a Sentinel or a Cluster",
+		"redis://a:0":                                       "want redis://",
+		"redis://a:65536":                                   "want redis://",
+		"redis://::1]:1":                                    "want redis://",
+		"redis://localhost#x":                               "want redis://",
+		"redis://:%zzhunter2@localhost":                     "percent-encoded",
+		"redis://localhost?master=m":                        "nothing more",
+		"redis://localhost?replicas=-1":                     "malformed",
+		"redis://localhost?replicas=99":                     "malformed",
+		"redis://hunter2\x7f@localhost":                     "a user without a password",
+		"redis+sentinel://:hunter2@a/0":                     "the name of the primary is missing",
+		"redis+sentinel://a?master=":                        "the name of the primary is missing",
+		"redis+sentinel://a,?master=m":                      "want redis+sentinel://",
+		"redis+sentinel://a?master=m&master=n":              "given twice",
+		"redis+sentinel://a?master=m&sentinel_user=u":       "sentinel_user without sentinel_password",
+		"redis+sentinel://a?master=m&password=hunter2":      "nothing more",
+		"redis+sentinel://a?master=m&sentinel_password=%zz": "parameters cannot be read",
+		"redis+cluster://a/1":                               "database 0 only",
+		"rediss+cluster://a:port":                           "want rediss+cluster://",
 	} {
 		wantRefused(t, url, want)
 	}
+}
+
+// Hosts are split by hand. That nobody listens shows what was read.
+func TestOpen_readsSeveralHosts(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis+sentinel://user:hunter2%40@127.0.0.1:1,[::1]:2,127.0.0.1:3/0?master=m&sentinel_password=hunter2": "127.0.0.1:1,[::1]:2,127.0.0.1:3:",
+		"redis+cluster://:hunter2@127.0.0.1:1,[::1]:2":                                                          "127.0.0.1:1,[::1]:2:",
+		"rediss+cluster://127.0.0.1:1,[::1]:2":                                                                  "127.0.0.1:1,[::1]:2:",
+		"redis://[::1]:1":                                                                                       "[::1]:1:",
+	} {
+		wantRefused(t, url, want, "store unavailable")
+	}
+}
+
+// Case RD-09: rights are tried, and what is missing is named.
+func TestOpen_namesTheRightsThatAreMissing(t *testing.T) {
+	server := storetest.Redis(t)
+	url := "redis://gatehouse:hunter2@" + server.Addr()
+	server.MustDo("ACL", "SETUSER", "gatehouse", "on", ">hunter2", "~gatehouse:*", "+@all", "-hset", "-xadd")
+	wantRefused(t, url, "lacks rights", "+hset +xadd")
+	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "-wait")
+	wantRefused(t, url+"?replicas=1", "+wait")
+	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "-evalsha")
+	wantRefused(t, url, "EVALSHA")
+	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "resetkeys", "~other:*")
+	wantRefused(t, url, "gatehouse:*")
+	// The rights that docs/operating.md asks for.
+	server.MustDo("ACL", "SETUSER", "gatehouse", "resetkeys", "~gatehouse:*", "-@all", "+evalsha", "+eval", "+get", "+set", "+del",
+		"+exists", "+setrange", "+pexpire", "+persist", "+hget", "+hset", "+hdel", "+hgetall", "+hrandfield", "+xadd", "+xread",
+		"+xrange", "+xrevrange", "+xtrim", "+time", "+wait", "+info", "+config|get")
+	wantWarnings(t, open(t, redisstore.Options{URL: url}))
+}
+
+// Case RD-04: a primary that would go on alone.
+func TestOpen_warnsOfAPrimaryThatGoesOnAlone(t *testing.T) {
+	primary := storetest.Redis(t)
+	wantWarnings(t, open(t, redisstore.Options{URL: primary.URL() + "?replicas=1"}), "0 are connected")
+	host, port, err := net.SplitHostPort(primary.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Redis(t, "--replicaof", host+" "+port)
+	storetest.WithinPatience(t, func() error {
+		if !strings.Contains(primary.MustDo("INFO", "replication"), "state=online") {
+			return errors.New("no replica yet")
+		}
+		return nil
+	})
+	wantWarnings(t, open(t, redisstore.Options{URL: primary.URL()}), "min-replicas-to-write 1")
+	primary.MustDo("CONFIG", "SET", "min-replicas-to-write", "1")
+	wantWarnings(t, open(t, redisstore.Options{URL: primary.URL() + "?replicas=1"}))
 }
 
 // Case CK-02: a clock that differs is measured, not refused.

@@ -32,7 +32,8 @@ func (s *Store) Advance(ctx context.Context, key store.CounterKey, floor, step, 
 	if err := store.CheckAdvance(key, floor, step, ceil); err != nil {
 		return 0, false, err
 	}
-	answer, err := s.script(ctx, advanceScript, counterName(key), floor, step, ceil, keepMillis(keep), -store.MaxCounter)
+	answer, err := s.script(ctx, advanceScript, counterName(key), s.confirmations(step, keep), floor, step, ceil, keepMillis(keep),
+		-store.MaxCounter)
 	if err != nil {
 		return 0, false, err
 	}
@@ -47,6 +48,15 @@ func (s *Store) Advance(ctx context.Context, key store.CounterKey, floor, step, 
 	}
 	value, err := parseCounter(text)
 	return value, done == 1 && err == nil, err
+}
+
+// confirmations is how many replicas must have a step. What is kept for ever says that something was used, and must not be
+// forgotten; what ends by itself is an address's bucket, of which a failover gives back one burst at most.
+func (s *Store) confirmations(step int64, keep time.Duration) int {
+	if step < 0 || keepMillis(keep) != 0 {
+		return 0
+	}
+	return s.replicas
 }
 
 // keepMillis is the time to live of a counter; 0 is for ever.
@@ -70,11 +80,8 @@ func parseCounter(text string) (int64, error) {
 
 // Peek implements store.Counters.
 func (s *Store) Peek(ctx context.Context, key store.CounterKey) (int64, bool, error) {
-	var text string
-	err := s.read(ctx, func(ctx context.Context) (err error) {
-		text, err = s.client.Get(ctx, counterName(key)).Result()
-		return err
-	})
+	name := counterName(key)
+	text, err := read(ctx, s, name, func(ctx context.Context, c redis.Cmdable) *redis.StringCmd { return c.Get(ctx, name) })
 	if errors.Is(err, redis.Nil) {
 		return 0, false, nil
 	}
@@ -85,7 +92,10 @@ func (s *Store) Peek(ctx context.Context, key store.CounterKey) (int64, bool, er
 	return value, err == nil, err
 }
 
-// Reset implements store.Counters.
+// Reset implements store.Counters. A reset that a failover undoes leaves the counter higher than it should be.
 func (s *Store) Reset(ctx context.Context, key store.CounterKey) error {
-	return s.limit(ctx, func(ctx context.Context) error { return s.client.Del(ctx, counterName(key)).Err() })
+	name := counterName(key)
+	return s.limit(ctx, func(ctx context.Context) error {
+		return s.run(ctx, name, 0, func(c redis.Cmdable) redis.Cmder { return c.Del(ctx, name) })
+	})
 }

@@ -57,7 +57,7 @@ func (s *Store) Publish(ctx context.Context, message []byte) (uint64, error) {
 		return 0, err
 	}
 	now := s.now()
-	answer, err := s.script(ctx, publishScript, feedName, message, rand.Text(), now.UnixMicro(),
+	answer, err := s.script(ctx, publishScript, feedName, s.replicas, message, rand.Text(), now.UnixMicro(),
 		now.Add(-store.FeedRetention).UnixMicro(), maxTrim)
 	if err != nil {
 		return 0, err
@@ -91,10 +91,8 @@ func parseEntry(m redis.XMessage) (entry, error) {
 
 // Tail implements store.Feed.
 func (s *Store) Tail(ctx context.Context) (store.Cursor, error) {
-	var newest []redis.XMessage
-	err := s.read(ctx, func(ctx context.Context) (err error) {
-		newest, err = s.client.XRevRangeN(ctx, feedName, "+", "-", 1).Result()
-		return err
+	newest, err := read(ctx, s, feedName, func(ctx context.Context, c redis.Cmdable) *redis.XMessageSliceCmd {
+		return c.XRevRangeN(ctx, feedName, "+", "-", 1)
 	})
 	if err != nil || len(newest) == 0 {
 		return store.Cursor{}, err
@@ -125,8 +123,10 @@ func (s *Store) block(ctx context.Context, after store.Cursor, wait time.Duratio
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait+s.timeout)
 	defer cancel()
-	err := s.client.XRead(ctx, &redis.XReadArgs{Streams: []string{feedName, entryID(after.Number)}, Count: 1, Block: wait}).Err()
-	if err != nil && err != redis.Nil {
+	args := &redis.XReadArgs{Streams: []string{feedName, entryID(after.Number)}, Count: 1, Block: wait}
+	err := s.run(ctx, feedName, 0, func(c redis.Cmdable) redis.Cmder { return c.XRead(ctx, args) })
+	if err = ignoreNil(err); err != nil {
+		s.route.doubt()
 		return unavailable(err)
 	}
 	return nil
@@ -135,10 +135,8 @@ func (s *Store) block(ctx context.Context, after store.Cursor, wait time.Duratio
 // readNow reads without waiting. It begins at the cursor's own entry: if that is still there its tag must be the cursor's,
 // else the entry after it must name that tag. If there is neither, the newest entry is lost, because it is never trimmed.
 func (s *Store) readNow(ctx context.Context, after store.Cursor) ([]store.Message, store.Cursor, error) {
-	var found []redis.XMessage
-	err := s.read(ctx, func(ctx context.Context) (err error) {
-		found, err = s.client.XRangeN(ctx, feedName, entryID(after.Number), "+", maxMessages+1).Result()
-		return err
+	found, err := read(ctx, s, feedName, func(ctx context.Context, c redis.Cmdable) *redis.XMessageSliceCmd {
+		return c.XRangeN(ctx, feedName, entryID(after.Number), "+", maxMessages+1)
 	})
 	if err != nil {
 		return nil, after, err

@@ -32,14 +32,11 @@ func place(key store.Key) (name, field string) {
 // Get implements store.Records.
 func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	name, field := place(key)
-	var raw []byte
-	err := s.read(ctx, func(ctx context.Context) (err error) {
+	raw, err := read(ctx, s, name, func(ctx context.Context, c redis.Cmdable) *redis.StringCmd {
 		if field == "" {
-			raw, err = s.client.Get(ctx, name).Bytes()
-		} else {
-			raw, err = s.client.HGet(ctx, name, field).Bytes()
+			return c.Get(ctx, name)
 		}
-		return err
+		return c.HGet(ctx, name, field)
 	})
 	if errors.Is(err, redis.Nil) {
 		return store.Record{}, store.ErrNotFound
@@ -47,7 +44,7 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	if err != nil {
 		return store.Record{}, err
 	}
-	r, err := decode(key, raw)
+	r, err := decode(key, []byte(raw))
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -150,7 +147,7 @@ func (s *Store) Delete(ctx context.Context, key store.Key, version uint64) error
 
 // change runs a script that answers 1 if it made its change and 0 if the version was another.
 func (s *Store) change(ctx context.Context, script *redis.Script, name string, args ...any) error {
-	answer, err := s.script(ctx, script, name, args...)
+	answer, err := s.script(ctx, script, name, s.replicas, args...)
 	switch {
 	case err != nil:
 		return err
@@ -198,10 +195,9 @@ func (s *Store) List(ctx context.Context, collection store.Collection) ([]store.
 	if collection == "" { // what stands alone is in no collection
 		return nil, nil
 	}
-	var all map[string]string
-	err := s.read(ctx, func(ctx context.Context) (err error) {
-		all, err = s.client.HGetAll(ctx, store.Prefix+string(collection)).Result()
-		return err
+	name := store.Prefix + string(collection)
+	all, err := read(ctx, s, name, func(ctx context.Context, c redis.Cmdable) *redis.MapStringStringCmd {
+		return c.HGetAll(ctx, name)
 	})
 	if err != nil {
 		return nil, err

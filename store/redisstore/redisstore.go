@@ -1,10 +1,16 @@
-// Package redisstore keeps the state of several gateways in one Redis, version 7 or newer.
+// Package redisstore keeps the state of several gateways in Redis, version 7 or newer: one server, a primary that Sentinels
+// watch over, or a Cluster.
 //
 // It promises what package store asks of every engine. Each operation touches one key and takes one round trip; what has to
 // be atomic is a Lua script. A write is as durable as the server's append-only file: Open refuses a server without one and
 // warns unless it syncs before it answers (appendfsync always). Whatever the server says that is not the answer (read-only,
-// out of memory, loading, a wrong type, garbage, silence) is store.ErrUnavailable, within Options.Timeout. A write is
-// never sent twice.
+// out of memory, loading, a wrong type, garbage, silence) is store.ErrUnavailable, within Options.Timeout, and a reason to
+// look who is primary now. A write is never sent twice; MOVED and ASK, which say that it did not run, are followed.
+//
+// With Sentinels and in a Cluster, a write that must not be forgotten is acknowledged only when a replica has confirmed it,
+// too (WAIT): every change of a record, every message of the feed, every counter that is kept for ever. What the replicas
+// did not confirm in time is store.ErrUnavailable, though the primary may keep it: a count may then be too high, never too
+// low. The address buckets, which refill by themselves, do not wait.
 //
 // Expiry is data, compared with the gateway's clock. The server's own time to live only collects garbage, never sooner than
 // store.GarbageMargin after the end.
@@ -36,13 +42,21 @@ const DefaultTimeout = 1500 * time.Millisecond
 
 // Options say which server to use, and how.
 type Options struct {
-	// URL is redis://[user:password@]host[:port][/database], or rediss:// for TLS. Required.
+	// URL says which servers to use. Required. With rediss in place of redis every connection uses TLS.
+	//
+	//	redis://[user:password@]host[:port][/database]
+	//	redis+sentinel://[user:password@]host[:port],…[/database]?master=NAME[&sentinel_user=…][&sentinel_password=…]
+	//	redis+cluster://[user:password@]host[:port],…
+	//
+	// The parameter replicas=N says how many replicas must confirm what must not be forgotten: 0 to 16; 0 for one server and
+	// 1 for the others if absent.
 	URL string
 	// Now is the clock that expiries are compared with. Required.
 	Now func() time.Time
 	// Timeout bounds each operation, connecting included; 0 is DefaultTimeout.
 	Timeout time.Duration
-	// TLS is used with rediss://; nil is the system's roots and TLS 1.2 or newer. The server's name is taken from the URL.
+	// TLS is used with rediss; nil is the system's roots and TLS 1.2 or newer. Each server's certificate must be good for the
+	// name or address that the URL, the Sentinels or the Cluster give for it.
 	TLS *tls.Config
 	// Logger receives what the client library reports; nil discards it. The library has one logger for the whole process, so
 	// the last Open decides.
@@ -51,11 +65,13 @@ type Options struct {
 
 // Store is a connection to a Redis. Safe for concurrent use.
 type Store struct {
-	client   redis.UniversalClient
-	now      func() time.Time
-	timeout  time.Duration
-	warnings []string     // written by Open only
-	skew     atomic.Int64 // nanoseconds, of the last check
+	route       route
+	now         func() time.Time
+	timeout     time.Duration
+	replicas    int           // that must confirm what must not be forgotten
+	replicaWait time.Duration // at most
+	warnings    []string      // written by Open only
+	skew        atomic.Int64  // nanoseconds, of the last check
 }
 
 // Open connects and runs the start checks. What makes the server unfit is returned as one error that says, for each point,
@@ -73,9 +89,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{client: redis.NewUniversalClient(a.options(o)), now: o.Now, timeout: o.Timeout}
+	r, err := newRoute(ctx, a, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", a, err)
+	}
+	s := &Store{route: r, now: o.Now, timeout: o.Timeout, replicas: a.replicas, replicaWait: o.Timeout / 3}
 	if err := s.examine(ctx, a, o); err != nil {
-		_ = s.client.Close() // the reason for leaving matters more
+		_ = r.Close() // the reason for leaving matters more
 		return nil, fmt.Errorf("open store %s: %w", a, err)
 	}
 	return s, nil
@@ -83,33 +103,70 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 
 // Close ends the connections. Calls that come later get ErrUnavailable.
 func (s *Store) Close() error {
-	if err := s.client.Close(); err != nil && !errors.Is(err, redis.ErrClosed) {
+	if err := ignoreClosed(s.route.Close()); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil
 }
 
-// read runs a command that changes nothing. It is sent once more if the connection broke, because a server that was
+// ignoreClosed takes what was closed before for closed.
+func ignoreClosed(err error) error {
+	if errors.Is(err, redis.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// answered is a command of the library with its answer.
+type answered[T any] interface {
+	redis.Cmder
+	Result() (T, error)
+}
+
+// read runs a command on key that changes nothing. It is sent once more if the connection broke, because a server that was
 // restarted leaves broken connections behind.
-func (s *Store) read(ctx context.Context, do func(context.Context) error) error {
-	return s.limit(ctx, func(ctx context.Context) error {
-		err := do(ctx)
+func read[T any, C answered[T]](ctx context.Context, s *Store, key string, do func(context.Context, redis.Cmdable) C) (T, error) {
+	var command C
+	err := s.limit(ctx, func(ctx context.Context) error {
+		once := func(c redis.Cmdable) redis.Cmder {
+			command = do(ctx, c)
+			return command
+		}
+		err := s.run(ctx, key, 0, once)
 		if broken(err) && ctx.Err() == nil {
-			err = do(ctx)
+			err = s.run(ctx, key, 0, once)
 		}
 		return err
 	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return command.Result()
 }
 
-// script runs a Lua script on one key. It is not repeated: whether it ran is unknown when the answer is lost. The one
-// exception is a server that does not know the script (restarted, or flushed): it did nothing and is sent the whole text.
-func (s *Store) script(ctx context.Context, script *redis.Script, key string, args ...any) (any, error) {
-	var answer any
-	err := s.limit(ctx, func(ctx context.Context) (err error) {
-		answer, err = script.Run(ctx, s.client, []string{key}, args...).Result()
-		return err
+// script runs a Lua script on one key, and has its writes confirmed by so many replicas. It is not repeated: whether it ran
+// is unknown when the answer is lost. The one exception is a server that does not know the script (restarted, or flushed):
+// it did nothing and is sent the whole text.
+func (s *Store) script(ctx context.Context, script *redis.Script, key string, replicas int, args ...any) (any, error) {
+	var command *redis.Cmd
+	err := s.limit(ctx, func(ctx context.Context) error {
+		err := s.run(ctx, key, replicas, func(c redis.Cmdable) redis.Cmder {
+			command = c.EvalSha(ctx, script.Hash(), []string{key}, args...)
+			return command
+		})
+		if !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			return err
+		}
+		return s.run(ctx, key, replicas, func(c redis.Cmdable) redis.Cmder {
+			command = script.Eval(ctx, c, []string{key}, args...)
+			return command
+		})
 	})
-	return answer, err
+	if err != nil {
+		return nil, err
+	}
+	return command.Result()
 }
 
 // limit bounds an operation by the timeout and turns every error but redis.Nil into ErrUnavailable.
@@ -122,6 +179,9 @@ func (s *Store) limit(ctx context.Context, do func(context.Context) error) error
 	err := do(ctx)
 	if err == nil || errors.Is(err, redis.Nil) {
 		return err
+	}
+	if !errors.Is(err, context.Canceled) {
+		s.route.doubt()
 	}
 	return unavailable(err)
 }

@@ -1,0 +1,170 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// maxHops bounds the redirections that one operation follows. Two are usual while a slot moves: to where the slot belongs,
+// and from there to where it goes.
+const maxHops = 4
+
+// route knows which server to ask. Safe for concurrent use.
+type route interface {
+	// primary is the server that holds a key.
+	primary(ctx context.Context, key string) (*redis.Client, error)
+	// redirected is the server that a redirection names.
+	redirected(ctx context.Context, addr string) (*redis.Client, error)
+	// doubt asks for a new look at who is primary, without waiting for it, because a server was silent or refused.
+	doubt()
+	// servers are all that are or may become primary, for the start checks. done ends what was opened for them.
+	servers(ctx context.Context) (all []server, done func(), err error)
+	Close() error
+}
+
+// server is one of the servers of a store.
+type server struct {
+	addr    string
+	client  *redis.Client
+	replica bool
+}
+
+// newRoute makes the route that a store URL asks for.
+func newRoute(ctx context.Context, a address, o Options) (route, error) {
+	switch a.mode {
+	case sentinel:
+		return newSentinelRoute(ctx, a, o)
+	case cluster:
+		return clusterRoute{redis.NewClusterClient(a.clusterOptions(o))}, nil
+	default:
+		return singleRoute{redis.NewClient(a.options(a.hosts[0], o, a.dialer(o)))}, nil
+	}
+}
+
+// singleRoute is the way to the only server.
+type singleRoute struct{ client *redis.Client }
+
+func (r singleRoute) primary(context.Context, string) (*redis.Client, error) { return r.client, nil }
+func (r singleRoute) doubt()                                                 {}
+func (r singleRoute) Close() error                                           { return r.client.Close() }
+
+func (r singleRoute) redirected(context.Context, string) (*redis.Client, error) {
+	return nil, errors.New("the server is a node of a Redis Cluster; use redis+cluster://")
+}
+
+func (r singleRoute) servers(context.Context) ([]server, func(), error) {
+	return []server{{addr: r.client.Options().Addr, client: r.client}}, func() {}, nil
+}
+
+// clusterRoute takes from the library the map of slots and a client for each node, and nothing of its way to repeat.
+type clusterRoute struct{ client *redis.ClusterClient }
+
+func (r clusterRoute) primary(ctx context.Context, key string) (*redis.Client, error) {
+	return r.client.MasterForKey(ctx, key)
+}
+
+func (r clusterRoute) doubt()       { r.client.ReloadState(context.Background()) } // starts at most one reload at a time
+func (r clusterRoute) Close() error { return r.client.Close() }
+
+func (r clusterRoute) redirected(ctx context.Context, addr string) (*redis.Client, error) {
+	all, done, err := r.servers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, s := range all {
+		if s.addr == addr {
+			return s.client, nil
+		}
+	}
+	return nil, fmt.Errorf("redirected to %s, which is no node that the others know", addr)
+}
+
+// servers reads the map of slots anew.
+func (r clusterRoute) servers(ctx context.Context) ([]server, func(), error) {
+	var mu sync.Mutex
+	var all []server
+	primaries := map[*redis.Client]bool{}
+	err := r.client.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		primaries[c] = true
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = r.client.ForEachShard(ctx, func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, server{addr: c.Options().Addr, client: c, replica: !primaries[c]})
+		return nil
+	})
+	return all, func() {}, err
+}
+
+// errUnreplicated is a write that this primary has done and too few replicas know of.
+var errUnreplicated = errors.New("too few replicas confirmed the write in time")
+
+// run sends one command to the server that holds key. do queues or runs the command on what it is given and returns it.
+// Where a server answers that the key is elsewhere it did not run the command, so the command follows; every other answer,
+// and none, ends it. With replicas > 0 the command is a write that so many replicas must have confirmed: WAIT goes out on
+// the same connection right behind it, because it counts what was written on its own connection.
+func (s *Store) run(ctx context.Context, key string, replicas int, do func(redis.Cmdable) redis.Cmder) error {
+	client, err := s.route.primary(ctx, key)
+	asking := false
+	for hop := 0; err == nil; hop++ {
+		err = s.send(ctx, client, asking, replicas, do)
+		addr, moved := redis.IsMovedError(err)
+		if !moved {
+			addr, asking = redis.IsAskError(err)
+		}
+		if err == nil || !moved && !asking || hop == maxHops {
+			return err
+		}
+		client, err = s.route.redirected(ctx, addr)
+	}
+	return err
+}
+
+// send runs the command at one server. asking tells it that it was named by a node that is handing the slot over.
+func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, replicas int, do func(redis.Cmdable) redis.Cmder) error {
+	if !asking && replicas == 0 {
+		return do(client).Err()
+	}
+	pipe := client.Pipeline()
+	if asking {
+		pipe.Do(ctx, "ASKING")
+	}
+	command := do(pipe)
+	var confirmed *redis.IntCmd
+	if replicas > 0 {
+		confirmed = s.wait(ctx, replicas)
+		_ = pipe.Process(ctx, confirmed) // only queues it
+	}
+	_, failed := pipe.Exec(ctx)
+	if err := command.Err(); err != nil || confirmed == nil {
+		return err
+	}
+	if n, err := confirmed.Result(); err != nil || n < int64(replicas) {
+		return errors.Join(errUnreplicated, err)
+	}
+	return ignoreNil(failed)
+}
+
+// wait is the command that waits until so many replicas have what was written on its connection.
+func (s *Store) wait(ctx context.Context, replicas int) *redis.IntCmd {
+	return redis.NewIntCmd(ctx, "WAIT", replicas, s.replicaWait.Milliseconds())
+}
+
+// ignoreNil takes an absent value, which is an answer, for no error.
+func ignoreNil(err error) error {
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}
