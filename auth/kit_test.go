@@ -17,6 +17,7 @@ import (
 	"gatehouse/audit"
 	"gatehouse/auth"
 	"gatehouse/auth/device"
+	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
 	"gatehouse/auth/password"
 	gatetotp "gatehouse/auth/totp"
@@ -33,6 +34,9 @@ const (
 	wrong  = "not the right password"
 	origin = "http://localhost:8080"
 )
+
+// discard is a logger that nobody reads.
+var discard = slog.New(slog.DiscardHandler)
 
 // clock stands still until it is moved.
 type clock struct {
@@ -57,6 +61,7 @@ func (c *clock) add(d time.Duration) {
 type spy struct {
 	mu     sync.Mutex
 	before func(call string) error // guarded by mu; may be nil
+	after  func(call string) error // guarded by mu; may be nil; of writes to records
 	events []audit.Event           // guarded by mu; what was recorded or counted
 	how    []string                // guarded by mu; of each event: "appended" or "counted"
 }
@@ -69,6 +74,17 @@ func (s *spy) note(call string) error {
 		return nil
 	}
 	return before(call)
+}
+
+// did is told of each write that happened; what after returns is what the caller is told.
+func (s *spy) did(call string) error {
+	s.mu.Lock()
+	after := s.after
+	s.mu.Unlock()
+	if after == nil {
+		return nil
+	}
+	return after(call)
 }
 
 // on sets what happens before each call.
@@ -116,14 +132,21 @@ func (s spyRecords) Put(ctx context.Context, key store.Key, value []byte, versio
 	if err := s.note("put " + kind(key)); err != nil {
 		return 0, err
 	}
-	return s.Records.Put(ctx, key, value, version, expires)
+	next, err := s.Records.Put(ctx, key, value, version, expires)
+	if err == nil {
+		err = s.did("put " + kind(key))
+	}
+	return next, err
 }
 
 func (s spyRecords) Delete(ctx context.Context, key store.Key, version uint64) error {
 	if err := s.note("delete " + kind(key)); err != nil {
 		return err
 	}
-	return s.Records.Delete(ctx, key, version)
+	if err := s.Records.Delete(ctx, key, version); err != nil {
+		return err
+	}
+	return s.did("delete " + kind(key))
 }
 
 type spyCounters struct {
@@ -233,13 +256,20 @@ func (s *spy) last() (audit.Event, string) {
 	return s.events[len(s.events)-1], s.how[len(s.how)-1]
 }
 
+// engine is a store, whichever.
+type engine interface {
+	store.Records
+	store.Counters
+	store.Feed
+}
+
 // rig is a flow over the real parts, on a store file and an audit log of its own.
 type rig struct {
 	*auth.Flow
 	t         testing.TB
 	clock     *clock
 	spy       *spy
-	store     *boltstore.Store
+	store     engine
 	users     *user.Store
 	passwords *lockout.Windows
 	codes     *lockout.Windows
@@ -248,6 +278,8 @@ type rig struct {
 	sessions  *session.Manager
 	log       *audit.Log
 	logDir    string
+	onboard   *auth.Onboarding
+	links     *link.Service
 }
 
 // options of a rig; the zero options require a second factor.
@@ -279,7 +311,7 @@ func newRig(t testing.TB, o options) *rig {
 }
 
 // assemble puts a flow together, a second gateway's over the same store where it is called again.
-func assemble(t testing.TB, o options, c *clock, db *boltstore.Store, log *audit.Log) *rig {
+func assemble(t testing.TB, o options, c *clock, db engine, log *audit.Log) *rig {
 	t.Helper()
 	s := &spy{}
 	records := spyRecords{db, s}
@@ -305,6 +337,8 @@ func assemble(t testing.TB, o options, c *clock, db *boltstore.Store, log *audit
 		FactorRequired: !o.optional, Now: c.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(r.Close)
+	r.links = link.New(link.Options{Records: records, Now: c.Now})
+	r.onboard = auth.NewOnboarding(r.Flow, auth.OnboardingOptions{Links: r.links, Policy: password.DefaultPolicy, Host: "login.example.org"})
 	return r
 }
 

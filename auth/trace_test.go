@@ -17,6 +17,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/auth"
+	"gatehouse/auth/link"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/store"
@@ -70,7 +71,20 @@ var scenarios = []scenario{
 		r.guess("alice", 4)
 		return r.try(abroad, auth.Presented{Username: "alice", Password: right, Code: r.code()})
 	}},
+	{"pass/enrolled", options{}, func(r *rig) auth.Outcome {
+		r.add("alice", false)
+		challenge, e := r.waiting(in("a"))
+		return r.enrol(in("a"), challenge, r.codeOf(e))
+	}},
+	{"pass/set-up-link", options{}, linked(link.Setup, "a", (*rig).codeOf)},
+	{"pass/invitation", options{}, linked(link.Invite, "a", (*rig).codeOf)},
 
+	{"1-password/link-expired", options{}, func(r *rig) auth.Outcome { return r.confirm(in("a"), link.Invite, "unknown", "000000") }},
+	{"1-password/link-of-another-browser", options{}, linked(link.Invite, "b", (*rig).codeOf)},
+	{"1-password/store-unavailable-link", options{}, func(r *rig) auth.Outcome {
+		r.spy.fail("get link", errDown)
+		return r.confirm(in("a"), link.Invite, "unknown", "000000")
+	}},
 	{"1-password/malformed", options{}, func(r *rig) auth.Outcome {
 		return r.Login(r.t.Context(), home, func() (auth.Presented, error) {
 			return auth.Presented{}, &auth.BadRequest{Code: problem.TooLarge, Err: store.ErrTooLarge}
@@ -223,6 +237,21 @@ var scenarios = []scenario{
 	{"3-second-factor/pending-invalid", options{}, func(r *rig) auth.Outcome {
 		return r.try(home, auth.Presented{Challenge: "nothing waits behind it", Code: "123456"})
 	}},
+	{"3-second-factor/enrolment-required-in-a-browser", options{}, func(r *rig) auth.Outcome {
+		r.add("alice", false)
+		return r.password(in("a"), "alice", right)
+	}},
+	{"3-second-factor/enrolment-required-too-late", options{}, func(r *rig) auth.Outcome {
+		r.add("alice", false)
+		r.clock.add(14 * 24 * time.Hour)
+		return r.password(in("a"), "alice", right)
+	}},
+	{"3-second-factor/code-wrong-of-an-enrolment", options{}, func(r *rig) auth.Outcome {
+		r.add("alice", false)
+		challenge, _ := r.waiting(in("a"))
+		return r.enrol(in("a"), challenge, "not it")
+	}},
+	{"3-second-factor/code-wrong-of-a-link", options{}, linked(link.Setup, "a", func(*rig, auth.Enrolment) string { return "not it" })},
 
 	{"4-context/verification-required-new-device", optional, func(r *rig) auth.Outcome {
 		r.add("alice", false)
@@ -262,6 +291,17 @@ var scenarios = []scenario{
 		})
 		return r.try(home, auth.Presented{Challenge: waiting.Challenge, Code: r.code()})
 	}},
+	{"5-session/link-expired", options{}, func(r *rig) auth.Outcome {
+		s := tell(r, link.Invite)
+		r.spy.on(func(call string) error {
+			if call == "use up code" { // another browser chooses meanwhile
+				r.spy.on(nil)
+				r.mustChoose(in("b"), s.kind, s.token, "")
+			}
+			return nil
+		})
+		return r.confirm(in("a"), s.kind, s.token, r.codeOf(s.e))
+	}},
 	{"5-session/session-failed", options{}, failing("mark session live")},
 	{"5-session/session-failed-device", options{}, failing("put history")},
 
@@ -280,6 +320,14 @@ var scenarios = []scenario{
 		r.spy.fail("append record", audit.ErrUnavailable)
 		return r.password(home, "alice", wrong)
 	}},
+}
+
+// linked confirms a link in a browser; it was begun in a.
+func linked(kind link.Kind, browser string, code func(*rig, auth.Enrolment) string) func(r *rig) auth.Outcome {
+	return func(r *rig) auth.Outcome {
+		s := tell(r, kind)
+		return r.confirm(in(browser), kind, s.token, code(r, s.e))
+	}
 }
 
 // failing is the login of an enrolled account in which one call fails as a store does that is away.
