@@ -21,12 +21,15 @@ type Proxy struct {
 	changed chan struct{}         // closed and replaced when fault changes
 	conns   map[net.Conn]struct{} // both sides of every pair; guarded by mu
 	done    bool
+	left    int    // answers to pass on before trip; guarded by mu
+	trip    func() // nil if there is none; guarded by mu
 }
 
 // fault is what the proxy does at the moment.
 type fault struct {
 	refuse    bool
 	hole      bool
+	hold      bool
 	reset     bool
 	delay     time.Duration
 	old, new  string
@@ -62,8 +65,11 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // URL is a store URL that leads through the proxy.
 func (p *Proxy) URL() string { return "redis://" + p.Addr() }
 
-// Pass passes everything on again.
-func (p *Proxy) Pass() { p.set(fault{}) }
+// Pass passes everything on again, and takes back what After asked for.
+func (p *Proxy) Pass() {
+	p.After(0, nil)
+	p.set(fault{})
+}
 
 // Refuse closes open connections and each new one at once.
 func (p *Proxy) Refuse() {
@@ -73,6 +79,10 @@ func (p *Proxy) Refuse() {
 
 // BlackHole accepts and swallows: nothing is passed on in either direction.
 func (p *Proxy) BlackHole() { p.set(fault{hole: true}) }
+
+// Hold accepts and passes nothing on, in either direction, until the next setting; then what was held goes on its way, as
+// on a network that was cut and mended.
+func (p *Proxy) Hold() { p.set(fault{hold: true}) }
 
 // Delay holds back every answer for d.
 func (p *Proxy) Delay(d time.Duration) { p.set(fault{delay: d}) }
@@ -85,6 +95,32 @@ func (p *Proxy) Rewrite(old, new string) { p.set(fault{old: old, new: new}) }
 
 // Answer swallows what the server sends and gives this answer instead, once for each of the server's.
 func (p *Proxy) Answer(b []byte) { p.set(fault{answer: b, hasAnswer: true}) }
+
+// After lets n more answers of the server pass and calls fault, once, before the next: one of the methods above, to be in the
+// middle of what somebody does. An answer is what arrives at once, which for one request at a time is its answer.
+func (p *Proxy) After(n int, fault func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left, p.trip = n, fault
+}
+
+// count runs what After asked for when its time has come.
+func (p *Proxy) count() {
+	p.mu.Lock()
+	trip := p.trip
+	switch {
+	case trip == nil:
+	case p.left > 0:
+		p.left--
+		trip = nil
+	default:
+		p.trip = nil
+	}
+	p.mu.Unlock()
+	if trip != nil {
+		trip()
+	}
+}
 
 func (p *Proxy) set(f fault) {
 	p.mu.Lock()
@@ -176,7 +212,14 @@ func (p *Proxy) pump(to, from net.Conn, answers bool) {
 
 // pass does with b what the present fault asks for; false ends the pair.
 func (p *Proxy) pass(to net.Conn, b []byte, answers bool) bool {
+	if answers {
+		p.count()
+	}
 	f, changed := p.now()
+	for f.hold {
+		<-changed
+		f, changed = p.now()
+	}
 	if f.hole { // what was swallowed stays so
 		<-changed
 		return true

@@ -28,16 +28,24 @@ type Server struct {
 // redis-server is not installed.
 func Redis(t *testing.T, args ...string) *Server {
 	t.Helper()
+	s := newServer(t)
+	s.args = append(s.args, args...)
+	s.start()
+	return s
+}
+
+// newServer prepares a server without starting it.
+func newServer(t *testing.T) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatalf("this test needs a real Redis: install the Debian package redis-server (%v)", err)
 	}
-	port, dir := FreePort(t), t.TempDir()
-	s := &Server{t: t, addr: net.JoinHostPort("127.0.0.1", port), args: append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "",
+	port := FreePort(t)
+	s := &Server{t: t, addr: net.JoinHostPort("127.0.0.1", port), args: []string{
+		"--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "",
 		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction",
-	}, args...)}
+	}}
 	t.Cleanup(s.Kill)
-	s.start()
 	return s
 }
 

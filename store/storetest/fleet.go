@@ -1,0 +1,206 @@
+package storetest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// SentinelMaster is what the Sentinels of [Sentinels] call their primary.
+const SentinelMaster = "gatehouse"
+
+// Fleet is several real redis-servers that replace a failed primary by themselves. Everybody, the servers among themselves
+// too, reaches a node through its proxy, so that a test can cut it off.
+type Fleet struct {
+	Nodes []*Node
+	// Sentinels are the Sentinels, if that is what watches over the nodes.
+	Sentinels []*Server
+
+	t   *testing.T
+	url string
+}
+
+// Node is one server of a fleet.
+type Node struct {
+	*Server
+	proxies []*Proxy // before its port, and in a Cluster before the one where it hears the other nodes
+}
+
+// Cut cuts the node off: nobody reaches it, and what is under way stays so until Mend. What it has asked others itself is
+// still answered.
+func (n *Node) Cut() {
+	for _, p := range n.proxies {
+		p.Hold()
+	}
+}
+
+// Mend ends Cut.
+func (n *Node) Mend() {
+	for _, p := range n.proxies {
+		p.Pass()
+	}
+}
+
+// URL is the store URL of the fleet.
+func (f *Fleet) URL() string { return f.url }
+
+// Primary is the node that takes writes to key now and is not cut off; the test fails if none does within patience.
+func (f *Fleet) Primary(key string) *Node {
+	f.t.Helper()
+	var primary *Node
+	WithinPatience(f.t, func() error {
+		for _, n := range f.Nodes {
+			if n.cmd == nil {
+				continue
+			}
+			reply, err := n.Do("SETRANGE", key, "0", "") // changes nothing
+			if err == nil && strings.HasPrefix(reply, ":") {
+				primary = n
+				return nil
+			}
+		}
+		return fmt.Errorf("no node takes writes to %s", key)
+	})
+	return primary
+}
+
+// FlushAll empties every node.
+func (f *Fleet) FlushAll() {
+	f.t.Helper()
+	for _, n := range f.Nodes {
+		if reply, err := n.Do("FLUSHALL"); err != nil || reply != "+OK" && !strings.HasPrefix(reply, "-READONLY") {
+			f.t.Fatalf("FLUSHALL on %s: %s, %v", n.Addr(), reply, err)
+		}
+	}
+}
+
+// newNode starts a server behind a proxy. args are made of the proxy's port, which the server has to announce.
+func newNode(t *testing.T, args func(port string) []string) *Node {
+	t.Helper()
+	s := newServer(t)
+	p := FaultProxy(t, s.addr)
+	s.args = append(s.args, args(portOf(t, p.Addr()))...)
+	s.start()
+	return &Node{Server: s, proxies: []*Proxy{p}}
+}
+
+func portOf(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// Sentinels starts a primary, two replicas and three Sentinels, who replace a primary that is silent for a second.
+func Sentinels(t *testing.T) *Fleet {
+	t.Helper()
+	f := &Fleet{t: t}
+	var primary string // its port
+	for range 3 {
+		f.Nodes = append(f.Nodes, newNode(t, func(port string) []string {
+			args := []string{
+				"--replica-announce-ip", "127.0.0.1", "--replica-announce-port", port, "--min-replicas-to-write", "1",
+				"--repl-diskless-sync-delay", "0", "--repl-timeout", "5",
+			}
+			if primary == "" {
+				primary = port
+				return args
+			}
+			return append(args, "--replicaof", "127.0.0.1 "+primary)
+		}))
+	}
+	var hosts []string
+	for range 3 {
+		s := sentinelServer(t, primary)
+		f.Sentinels = append(f.Sentinels, s)
+		hosts = append(hosts, s.Addr())
+	}
+	f.url = "redis+sentinel://" + strings.Join(hosts, ",") + "/0?master=" + SentinelMaster
+	for _, s := range f.Sentinels {
+		WithinPatience(t, func() error {
+			about, err := s.Do("INFO", "sentinel")
+			if err == nil && !strings.Contains(about, "slaves=2,sentinels=3") {
+				err = fmt.Errorf("a Sentinel does not know everybody yet: %s", about)
+			}
+			return err
+		})
+	}
+	f.wantReplicas(2)
+	return f
+}
+
+// sentinelServer starts a Sentinel, whose state is a file.
+func sentinelServer(t *testing.T, primary string) *Server {
+	t.Helper()
+	s := newServer(t)
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor %[3]s 127.0.0.1 %[4]s 2\n"+
+		"sentinel down-after-milliseconds %[3]s 1000\nsentinel failover-timeout %[3]s 5000\n",
+		portOf(t, s.addr), filepath.Dir(file), SentinelMaster, primary)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.args = []string{file, "--sentinel"}
+	s.start()
+	return s
+}
+
+// wantReplicas waits until the first node has so many replicas that are up to date.
+func (f *Fleet) wantReplicas(n int) {
+	f.t.Helper()
+	WithinPatience(f.t, func() error {
+		about, err := f.Nodes[0].Do("INFO", "replication")
+		if err == nil && strings.Count(about, "state=online") < n {
+			err = fmt.Errorf("too few replicas: %s", about)
+		}
+		return err
+	})
+}
+
+// Cluster starts a Cluster of three primaries with a replica each, which replaces a primary that is silent for two seconds.
+func Cluster(t *testing.T) *Fleet {
+	t.Helper()
+	if _, err := exec.LookPath("redis-cli"); err != nil {
+		t.Fatalf("this test needs redis-cli: install the Debian package redis-tools (%v)", err)
+	}
+	f := &Fleet{t: t}
+	create := []string{"--cluster", "create"}
+	for range 6 {
+		bus := FreePort(t)
+		busProxy := FaultProxy(t, net.JoinHostPort("127.0.0.1", bus))
+		n := newNode(t, func(port string) []string {
+			create = append(create, net.JoinHostPort("127.0.0.1", port))
+			return []string{
+				"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus,
+				"--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", port,
+				"--cluster-announce-bus-port", portOf(t, busProxy.Addr()), "--min-replicas-to-write", "1",
+				"--repl-diskless-sync-delay", "0", "--repl-timeout", "5",
+			}
+		})
+		n.proxies = append(n.proxies, busProxy)
+		f.Nodes = append(f.Nodes, n)
+	}
+	f.url = "redis+cluster://" + strings.Join(create[2:5], ",")
+	create = append(create, "--cluster-replicas", "1", "--cluster-yes")
+	if out, err := exec.CommandContext(t.Context(), "redis-cli", create...).CombinedOutput(); err != nil {
+		t.Fatalf("redis-cli: %v\n%s", err, out)
+	}
+	WithinPatience(t, func() error {
+		for _, n := range f.Nodes {
+			state, err := n.Do("CLUSTER", "INFO")
+			about, err2 := n.Do("INFO", "replication")
+			if err != nil || err2 != nil || !strings.Contains(state, "cluster_state:ok") ||
+				!strings.Contains(about, "state=online") && !strings.Contains(about, "master_link_status:up") {
+				return fmt.Errorf("node %s is not ready: %v, %v, %s, %s", n.Addr(), err, err2, state, about)
+			}
+		}
+		return nil
+	})
+	return f
+}
