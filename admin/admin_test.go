@@ -151,7 +151,7 @@ func TestService_recordsWhoWhyAndWhat(t *testing.T) {
 		admin.UserDisable: audit.KindUserDisabled, admin.UserEnable: audit.KindUserEnabled, admin.UserDelete: audit.KindUserDeleted,
 		admin.UserPassword: audit.KindPasswordSet, admin.UserGroups: audit.KindUserChanged, admin.TOTPEnrol: audit.KindTOTPEnrolled,
 		admin.TOTPReset: audit.KindTOTPReset, admin.LockoutReset: audit.KindLockoutReset, admin.UserShow: audit.KindAdminRead,
-		admin.UserInvite: audit.KindUserInvited,
+		admin.UserInvite:    audit.KindUserInvited,
 		admin.SessionRevoke: audit.KindSessionRevoked, admin.SessionsRevoke: audit.KindSessionsRevoked, admin.LockoutShow: audit.KindAdminRead,
 	}
 	for op, kind := range kinds {
