@@ -42,7 +42,9 @@ var layerOf = map[string]int{
 
 // kit reports whether a package exists for tests, which its name says as net/http/httptest's does. Kits may import everything;
 // only tests and kits import them.
-func kit(pkg string) bool { return strings.HasSuffix(pkg, "test") || pkg == "internal/layers" }
+func kit(pkg string) bool {
+	return strings.HasSuffix(pkg, "test") || pkg == "internal/layers" || pkg == "internal/attacks"
+}
 
 // Sets of packages that rules name.
 var (
