@@ -347,7 +347,7 @@ func (r *rig) manager() *session.Manager {
 	keys, err := token.NewKeySet(r.clock.Now())
 	r.must(err)
 	m, err := session.New(session.Options{
-		Records: r.store, Feed: r.store, Keys: keys, HandleKey: key('h'), Issuer: origin, Accounts: accounts{r.users}, Recorder: r.log,
+		Records: r.store, Counters: r.store, Feed: r.store, Keys: keys, HandleKey: key('h'), Issuer: origin, Accounts: accounts{r.users}, Recorder: r.log,
 		Now: r.clock.Now, Logger: slog.New(slog.DiscardHandler),
 	})
 	r.must(err)

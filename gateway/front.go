@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"gatehouse/audit"
 	"gatehouse/problem"
 	"gatehouse/proxy"
 	"gatehouse/proxy/clientip"
@@ -57,6 +58,12 @@ func visitOf(r *http.Request) *visit {
 		return v
 	}
 	return &visit{}
+}
+
+// recordedClient is what a record says of a request's client.
+func recordedClient(r *http.Request) audit.Client {
+	v := visitOf(r)
+	return audit.Client{Address: v.Address.String(), Network: v.Network.String(), Claimed: v.Claimed, UserAgent: r.UserAgent()}
 }
 
 // front makes the public handler.

@@ -105,7 +105,7 @@ func (g *Gateway) build() error {
 	}
 	edge, err := web.New(web.Options{
 		Login: g.flow, Onboarding: g.onboard, Site: look, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
-		FormKey: g.state.material.form, JWKS: g.state.material.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
+		FormKey: g.state.material.form, JWKS: g.state.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("draw the pages: %w", err)
@@ -190,7 +190,8 @@ func (g *Gateway) parts() (parts, error) {
 	g.users = user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names, EnrolWithin: login.EnrolmentPeriod})
 	var err error
 	g.sessions, err = session.New(session.Options{
-		Records: records, Feed: g.state.feed, Keys: keys.keys, HandleKey: keys.handle, Issuer: g.config.ExternalURL.String(),
+		Records: records, Counters: g.engine, Feed: g.state.feed, Keys: g.state.keys, HandleKey: keys.handle,
+		Issuer: g.config.ExternalURL.String(), Device: p.devices.DeviceFor, Client: recordedClient,
 		Accounts: accounts{g.users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, AccessLifetime: g.config.Session.AccessToken,
 		Idle: g.config.Session.Idle, Absolute: g.config.Session.Absolute, PerUser: g.config.Session.PerUser,
 	})

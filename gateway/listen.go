@@ -97,7 +97,7 @@ func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err e
 // follow starts what runs beside the listeners, and returns what ends it and waits for its end.
 func (g *Gateway) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	for _, run := range []func(context.Context){g.sessions.Run, g.log.Run, g.clock.run, g.sweep} {
+	for _, run := range []func(context.Context){g.sessions.Run, g.state.keys.Run, g.log.Run, g.clock.run, g.sweep} {
 		g.running.Go(func() { run(ctx) })
 	}
 	return func() {

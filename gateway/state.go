@@ -12,7 +12,7 @@ import (
 	"gatehouse/audit"
 	"gatehouse/configs"
 	"gatehouse/secrets"
-	"gatehouse/session/token"
+	"gatehouse/session"
 	"gatehouse/store"
 	"gatehouse/store/boltstore"
 	"gatehouse/store/redisstore"
@@ -34,6 +34,7 @@ type state struct {
 	records  store.Records // sealed
 	feed     store.Feed    // sealed
 	material material
+	keys     *session.Keys // that sign tokens
 	log      *audit.Log
 	logDir   string
 	warnings []string // for the start screen
@@ -43,7 +44,6 @@ type state struct {
 
 // material is the keys of this store, each created once and the same for every gateway on it.
 type material struct {
-	keys                                *token.KeySet
 	handle, device, names, pepper, form []byte
 }
 
@@ -74,7 +74,10 @@ func openState(ctx context.Context, config configs.Config, deps Deps) (s *state,
 		return s, fmt.Errorf("open the audit log: %w", err)
 	}
 	s.closers = append(s.closers, s.log.Close)
-	return s, nil
+	s.keys, err = session.OpenKeys(ctx, session.KeysOptions{
+		Records: s.records, Feed: s.feed, Recorder: s.log, Now: deps.Now, Logger: deps.Logger,
+	})
+	return s, err
 }
 
 func (s *state) openEngine(ctx context.Context, config configs.Config, deps Deps) error {
@@ -108,10 +111,10 @@ func (s *state) openKeys(ctx context.Context, config configs.Config, deps Deps) 
 	s.created = created
 	s.records = store.SealRecords(s.engine, keyring.Sealer("records"))
 	s.feed = store.SealFeed(s.engine, keyring.Sealer("feed"))
-	return s.readMaterial(ctx, deps.Now)
+	return s.readMaterial(ctx)
 }
 
-func (s *state) readMaterial(ctx context.Context, now func() time.Time) error {
+func (s *state) readMaterial(ctx context.Context) error {
 	for name, key := range map[string]*[]byte{
 		"handle": &s.material.handle, "device": &s.material.device, "names": &s.material.names,
 		"pepper": &s.material.pepper, "form": &s.material.form,
@@ -121,19 +124,6 @@ func (s *state) readMaterial(ctx context.Context, now func() time.Time) error {
 			return fmt.Errorf("read key %s: %w", name, err)
 		}
 		*key = value
-	}
-	value, _, err := secrets.Material(ctx, s.records, "signing", func() ([]byte, error) {
-		set, err := token.NewKeySet(now())
-		if err != nil {
-			return nil, err
-		}
-		return set.Marshal()
-	})
-	if err == nil {
-		s.material.keys, err = token.ParseKeySet(value)
-	}
-	if err != nil {
-		return fmt.Errorf("read the signing keys: %w", err)
 	}
 	return nil
 }

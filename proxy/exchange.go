@@ -20,6 +20,9 @@ const (
 	// watchAfter is when a request begins to watch its session's end. Most are answered long before, and cost no watcher;
 	// the rest are still cut well within the second that a revocation may take.
 	watchAfter = 200 * time.Millisecond
+	// cookiesWithin is how old the cookies of a renewal may be when the answer begins that brings them: well below the time within
+	// which session.Manager takes a former handle for one that is still on its way.
+	cookiesWithin = 10 * time.Second
 	// maxInterim is how many interim answers (1xx) an app may give to one request.
 	maxInterim = 32
 
@@ -46,7 +49,8 @@ type exchange struct {
 	in        *http.Request
 	url       url.URL // at the app
 	who       session.Principal
-	cookies   []*http.Cookie // to add to the answer
+	cookies   []*http.Cookie // of a renewal, to add to the answer
+	renewed   time.Time      // when they were made
 	assertion string
 	websocket bool
 
@@ -145,8 +149,8 @@ func (x *exchange) modify(answer *http.Response) error {
 		return errUnasked
 	}
 	stripApp(answer.Header)
-	if len(x.cookies) > 0 {
-		addCookies(answer.Header, x.cookies)
+	if cookies := x.freshCookies(); len(cookies) > 0 {
+		addCookies(answer.Header, cookies)
 		makePrivate(answer.Header)
 	}
 	if Ambiguous(x.in) {
@@ -157,6 +161,15 @@ func (x *exchange) modify(answer *http.Response) error {
 		answer.Body = &download{ReadCloser: answer.Body, answer: answer}
 	}
 	return nil
+}
+
+// freshCookies are the cookies of a renewal, unless the app took so long to answer that another request may have brought the
+// browser newer ones, which these would replace. A browser that had no other request gets them with its next one.
+func (x *exchange) freshCookies() []*http.Cookie {
+	if age := x.proxy.now().Sub(x.renewed); age > cookiesWithin || age < 0 {
+		return nil
+	}
+	return x.cookies
 }
 
 // fail answers a request for which the app gave no answer that can be passed on.
@@ -174,7 +187,7 @@ func (x *exchange) fail(err error) {
 		x.Header().Set("WWW-Authenticate", "Bearer")
 		why.LoginURL = x.proxy.external + loginPath
 	default:
-		addCookies(x.Header(), x.cookies)
+		addCookies(x.Header(), x.freshCookies())
 	}
 	if why.Code == problem.UpstreamUnavailable || why.Code == problem.UpstreamTimeout {
 		x.proxy.logger.WarnContext(x, "app does not answer", "route", x.route.origin, "err", err, "request_id", x.proxy.requestID(x.in))
@@ -289,8 +302,34 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err == nil {
 		x.hijacked = true
 		x.begin()
+		if activity := x.proxy.sessions.Activity(x.in, x.who); activity != nil {
+			conn = &activeConn{Conn: conn, activity: activity}
+		}
 	}
 	return conn, buffered, err
+}
+
+// activeConn is an upgraded connection on which what the client sends counts as activity of its session.
+type activeConn struct {
+	net.Conn
+	activity *session.Activity
+}
+
+// Read implements net.Conn.
+func (c *activeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.activity.Note()
+	}
+	return n, err
+}
+
+// CloseWrite tells the client that the app has nothing more to say; httputil.ReverseProxy asks for it.
+func (c *activeConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return http.ErrNotSupported
 }
 
 // Unwrap is for http.ResponseController.

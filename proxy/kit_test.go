@@ -87,6 +87,8 @@ func (s *people) Renew(context.Context, *http.Request, string) (session.Principa
 	return principal("bob"), []*http.Cookie{{Name: "__Host-gatehouse", Value: "fresh", Path: "/", Secure: true, HttpOnly: true}}, nil
 }
 
+func (s *people) Activity(*http.Request, session.Principal) *session.Activity { return nil }
+
 func (s *people) Ended(p session.Principal) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,7 +44,7 @@ func newManager(t *testing.T) (*session.Manager, *token.KeySet) {
 		t.Fatal(err)
 	}
 	manager, err := session.New(session.Options{
-		Records: engine, Feed: engine, Keys: keys, HandleKey: make([]byte, 32), Issuer: external,
+		Records: engine, Counters: engine, Feed: engine, Keys: keys, HandleKey: make([]byte, 32), Issuer: external,
 		Accounts: household{}, Recorder: household{}, Now: time.Now, Logger: discard(),
 	})
 	if err != nil {

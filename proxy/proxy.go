@@ -35,6 +35,8 @@ type Sessions interface {
 	Authenticate(ctx context.Context, r *http.Request, origin string) (session.Principal, error)
 	// Renew trades the handle of the request for a new access token, and returns the cookies to set.
 	Renew(ctx context.Context, r *http.Request, origin string) (session.Principal, []*http.Cookie, error)
+	// Activity counts what the client sends on the upgraded connection that r asks for; nil if it is not to be counted.
+	Activity(r *http.Request, p session.Principal) *session.Activity
 	// Ended returns a channel that is closed when the session ends before its time; it is closed already if it has ended.
 	Ended(p session.Principal) <-chan struct{}
 }
@@ -252,7 +254,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{
-		ResponseWriter: w, proxy: p, route: route, in: r, url: url, who: who, cookies: cookies, assertion: assertion,
+		ResponseWriter: w, proxy: p, route: route, in: r, url: url, who: who, cookies: cookies, renewed: p.now(), assertion: assertion,
 		websocket: isWebSocket(r),
 	}
 	if x.websocket && !mayUpgrade(r, route, who) {

@@ -38,7 +38,7 @@ func (m *Manager) Assertion(p Principal, origin string) (string, error) {
 	if p.ExpiresAt.Before(expires) {
 		expires = p.ExpiresAt
 	}
-	raw, err := m.o.Keys.Sign(token.Assertion, token.Claims{
+	raw, err := m.o.Keys.Current().Sign(token.Assertion, token.Claims{
 		ID: rand.Text(), Issuer: m.o.Issuer, Audience: origin, Subject: p.UserID,
 		SessionID: p.PublicID, // an app may tell sessions apart, but has no need of the id
 		Methods:   p.Methods, AuthTime: p.AuthTime, IssuedAt: now, ExpiresAt: expires,

@@ -24,7 +24,7 @@ func (m *Manager) Authenticate(ctx context.Context, r *http.Request, origin stri
 		return Principal{}, err
 	}
 	if ours {
-		p, err := m.admit(ctx, raw, token.BearerToken, m.o.Issuer, now)
+		p, err := m.admit(ctx, r, nil, raw, token.BearerToken, m.o.Issuer, now)
 		if errors.Is(err, ErrNoSession) {
 			return Principal{}, fmt.Errorf("%w: %v", ErrBadBearer, err) // and not an ErrNoSession: no login page helps
 		}
@@ -67,7 +67,7 @@ func (m *Manager) byCookie(ctx context.Context, r *http.Request, origin string, 
 	}
 	access, held := j.access()
 	if held {
-		p, err := m.admit(ctx, access, token.CookieToken, origin, now)
+		p, err := m.admit(ctx, r, &j, access, token.CookieToken, origin, now)
 		if !errors.Is(err, errNotGood) {
 			return p, err
 		}
@@ -83,30 +83,63 @@ func (m *Manager) byCookie(ctx context.Context, r *http.Request, origin string, 
 var errNotGood = fmt.Errorf("%w: access token is not good", ErrNoSession)
 
 // admit returns the principal of an access token: at once if it was verified before, else after verifying it and reading its
-// session.
-func (m *Manager) admit(ctx context.Context, raw string, purpose token.Purpose, audience string, now time.Time) (Principal, error) {
-	key := keyOf(raw)
+// session. j is nil for a bearer token.
+func (m *Manager) admit(ctx context.Context, r *http.Request, j *jar, raw string, purpose token.Purpose, audience string, now time.Time) (Principal, error) {
 	// The same token shown in another place was verified for this one only: it goes through everything again, and fails there.
-	if e := m.verified.get(key); e != nil && e.purpose == purpose && e.audience == audience {
-		switch {
-		case !now.Before(e.expires), e.expires.Sub(now) > token.MaxLifetime+token.Leeway: // expired, or the clock was set back
-			m.verified.remove(key)
-			return Principal{}, errNotGood
-		case m.revoked.covers(e.who):
-			m.verified.remove(key)
-			return Principal{}, ErrNoSession
+	if e := m.verified.get(keyOf(raw)); e != nil && e.purpose == purpose && e.audience == audience {
+		if err := m.good(e, now); err != nil {
+			m.verified.remove(e)
+			return Principal{}, err
+		}
+		if j != nil && e.pending.Load() != 0 {
+			m.note(e, j, r, audience, now)
 		}
 		return e.principal, nil
 	}
-	claims, err := m.o.Keys.Verify(raw, purpose, m.o.Issuer, audience, now)
+	keys := m.o.Keys.Current()
+	claims, err := keys.Verify(raw, purpose, m.o.Issuer, audience, now)
+	if errors.Is(err, token.ErrUnknownKey) {
+		keys = m.o.Keys.Missing(ctx)
+		claims, err = keys.Verify(raw, purpose, m.o.Issuer, audience, now)
+	}
 	if err != nil {
 		return Principal{}, fmt.Errorf("%w: %w", errNotGood, err)
 	}
-	return m.firstSight(ctx, key, claims, purpose, now)
+	e := &entry{
+		key: keyOf(raw), keys: keys, kid: claims.KeyID, purpose: purpose, audience: audience, expires: claims.ExpiresAt,
+	}
+	p, err := m.firstSight(ctx, e, claims, now)
+	if err == nil && j != nil && e.pending.Load() != 0 {
+		m.note(e, j, r, audience, now)
+	}
+	return p, err
+}
+
+// good reports whether a token that was verified before still is. It takes no lock unless something changed: while no
+// revocation arrived since the last look, none can be this session's, and while the keys are those it was verified with, its key
+// is good until it expires.
+func (m *Manager) good(e *entry, now time.Time) error {
+	if !now.Before(e.expires) || e.expires.Sub(now) > token.MaxLifetime+token.Leeway { // expired, or the clock was set back
+		return errNotGood
+	}
+	if keys := m.o.Keys.Current(); keys != e.keys || !e.ends.IsZero() {
+		if ends, ok := keys.Until(e.kid); !ok || !ends.IsZero() && !now.Before(ends) {
+			return errNotGood
+		}
+	}
+	arrived := m.revoked.arrived.Load() // before the look
+	if e.looked.Load() == arrived {
+		return nil
+	}
+	if m.revoked.covers(e.who) {
+		return ErrNoSession
+	}
+	e.looked.Store(arrived)
+	return nil
 }
 
 // firstSight reads the session behind a token that was just verified.
-func (m *Manager) firstSight(ctx context.Context, key tokenKey, c token.Claims, purpose token.Purpose, now time.Time) (Principal, error) {
+func (m *Manager) firstSight(ctx context.Context, e *entry, c token.Claims, now time.Time) (Principal, error) {
 	user, ok := parseID(c.Subject)
 	session, valid := parseID(c.SessionID)
 	if !ok || !valid {
@@ -123,23 +156,33 @@ func (m *Manager) firstSight(ctx context.Context, key tokenKey, c token.Claims, 
 		return Principal{}, ErrNoSession
 	}
 	p := doc.principal(session)
-	p.Bearer = purpose == token.BearerToken
+	p.Bearer = e.purpose == token.BearerToken
 	if who, _ := p.subject(); m.revoked.covers(who) {
 		return Principal{}, ErrNoSession // it arrived while the record was read, or the record lags behind the feed
 	}
-	return m.remember(key, p, purpose, c.Audience, c.ExpiresAt, epoch), nil
+	if e.generation = doc.Hosts[hostKey(e.audience)].Generation; e.generation > 0 {
+		e.pending.Or(pendingUse)
+	}
+	if c.IssuedAt.Sub(time.UnixMicro(doc.Seen)) >= writeSeen {
+		e.pending.Or(pendingActivity)
+	}
+	return m.remember(e, p, epoch), nil
 }
 
 // remember keeps a verified token while this gateway is in step with the feed. The revocation set is asked again whenever the
 // token is presented, so what is revoked between the read of its session and this is refused all the same
 // (TestManager_refusesWhatWasRevokedWhileItWasRead).
-func (m *Manager) remember(key tokenKey, p Principal, purpose token.Purpose, audience string, expires time.Time, epoch uint64) Principal {
+func (m *Manager) remember(e *entry, p Principal, epoch uint64) Principal {
 	p.epoch = epoch
-	if !m.inStep.Load() {
-		return p
+	e.who, _ = p.subject()
+	e.ends, _ = e.keys.Until(e.kid)
+	inStep := m.inStep.Load()
+	if inStep {
+		p.assertions = &assertions{}
 	}
-	who, _ := p.subject()
-	p.assertions = &assertions{}
-	m.verified.put(key, &entry{principal: p, purpose: purpose, audience: audience, expires: expires, who: who}, epoch)
+	e.principal = p
+	if inStep {
+		m.verified.put(e, epoch)
+	}
 	return p
 }

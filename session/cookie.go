@@ -32,6 +32,7 @@ type jar struct {
 
 func (j *jar) access() (string, bool) { return j.values[0], j.held[0] }
 func (j *jar) handle() string         { return j.values[1] }
+func (j *jar) device() string         { return j.values[2] }
 
 // readCookies finds our cookies in the Cookie lines without parsing the others; names are matched exactly, as browsers do
 // (RFC 6265bis, section 5.8.3). It returns ErrBadRequest for more than MaxCookies and ErrDuplicate. Values are taken as they

@@ -10,11 +10,9 @@ func Bound(m *Manager, tokens int, revoked int64) {
 
 // Held returns how many tokens and revocations are held.
 func Held(m *Manager) (tokens int, revoked int64) {
-	for i := range m.verified.shards {
-		s := &m.verified.shards[i]
-		s.mu.RLock()
-		tokens += len(s.entries)
-		s.mu.RUnlock()
-	}
+	m.verified.removeIf(func(*entry) bool {
+		tokens++
+		return false
+	})
 	return tokens, m.revoked.count.Load() + m.revoked.rules.Load()
 }

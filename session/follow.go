@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"gatehouse/store"
@@ -39,6 +41,9 @@ func (m *Manager) Run(ctx context.Context) {
 	m.mu.Lock()
 	m.followed = m.o.Now()
 	m.mu.Unlock()
+	var finishing sync.WaitGroup
+	defer finishing.Wait()
+	finishing.Go(func() { m.finishTaken(ctx) })
 	f := follower{m: m}
 	backoff := backoffFrom
 	for ctx.Err() == nil {
@@ -103,6 +108,7 @@ func (f *follower) read(ctx context.Context) error {
 		if err := m.apply(message.Value); err != nil {
 			return errors.Join(errMessage, err)
 		}
+		m.take(message.Value)
 	}
 	f.cursor = next
 	if len(messages) < feedBatch {
@@ -125,6 +131,78 @@ func (f *follower) place(ctx context.Context) error {
 	}
 	f.m.verified.forget()
 	f.cursor, f.placed = cursor, true
+	return nil
+}
+
+// maxTaken is how many endings wait to be finished here. What does not fit is left to the other gateways.
+const maxTaken = 1000
+
+// take notes an ending that has begun, so that it is finished even if who began it has died.
+func (m *Manager) take(text []byte) {
+	var begun message
+	if json.Unmarshal(text, &begun) != nil || !begun.First || begun.By == m.name {
+		return
+	}
+	if now := m.o.Now(); !believable(time.UnixMicro(begun.Before), now) {
+		begun.Before = now.UnixMicro()
+	}
+	m.finishLater(begun)
+}
+
+// finishLater leaves an ending that was announced to finishTaken.
+func (m *Manager) finishLater(begun message) {
+	select {
+	case m.taken <- begun:
+	default:
+	}
+}
+
+// finishTaken deletes the records of what was announced, and does not give up before they are gone: a record that stays would
+// be good again when the revocation is forgotten.
+func (m *Manager) finishTaken(ctx context.Context) {
+	for {
+		var begun message
+		select {
+		case <-ctx.Done():
+			return
+		case begun = <-m.taken:
+		}
+		for backoff := backoffFrom; ctx.Err() == nil; backoff = min(2*backoff, backoffTo) {
+			err := m.deleteEnded(ctx, begun)
+			if own := begun.By == m.name; err == nil && own {
+				begun.First = false
+				err = m.announce(ctx, begun)
+			}
+			if err == nil {
+				break
+			}
+			m.o.Logger.WarnContext(ctx, "ended sessions are not deleted yet", "err", err)
+			sleep(ctx, backoff)
+		}
+	}
+}
+
+func (m *Manager) deleteEnded(ctx context.Context, begun message) error {
+	user, _ := parseID(begun.User) // apply has read it
+	ctx, cancel := context.WithTimeout(ctx, feedTimeout)
+	defer cancel()
+	ended := begun.Sessions
+	if begun.Before != 0 {
+		all, err := m.all(ctx, user)
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			if s.doc.Created < begun.Before && s.id.String() != begun.Except {
+				ended = append(ended, s.id.String())
+			}
+		}
+	}
+	for _, session := range ended {
+		if err := m.o.Records.Delete(ctx, store.SessionKey(begun.User, session), 0); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -15,11 +15,12 @@ import (
 //	1-16   user id
 //	17-32  session id
 //	33-40  host: the start of the SHA-256 of the origin
-//	41-44  generation, big-endian; 0 while handles do not rotate
+//	41-44  generation, big-endian: the first of a host is 0, its successor 1
 //	45-60  MAC: the start of HMAC-SHA-256 over the bytes before it, under the handle key
 //
 // The MAC is checked before anything else happens, so a forged handle costs no look at the store (TestManager_forgedHandle).
-// 128 bits of it are enough: they can only be tried against a running gateway.
+// 128 bits of it are enough: they can only be tried against a running gateway. A handle follows from session, host and
+// generation alone, so the current one can be given again without being stored.
 const (
 	handleVersion = 1
 	hostTagSize   = 8
@@ -35,6 +36,7 @@ var encoding = base64.RawURLEncoding.Strict()
 // handle is what a handle cookie says, once its MAC is right.
 type handle struct {
 	user, session id
+	generation    uint32
 }
 
 func (m *Manager) sealHandle(h handle, origin string) string {
@@ -43,7 +45,7 @@ func (m *Manager) sealHandle(h handle, origin string) string {
 	body = append(body, h.user[:]...)
 	body = append(body, h.session[:]...)
 	body = append(body, hostTag(origin)...)
-	body = binary.BigEndian.AppendUint32(body, 0)
+	body = binary.BigEndian.AppendUint32(body, h.generation)
 	return encoding.EncodeToString(append(body, m.handleMAC(body)...))
 }
 
@@ -63,6 +65,7 @@ func (m *Manager) openHandle(text, origin string) (handle, bool) {
 	var h handle
 	copy(h.user[:], body[1:])
 	copy(h.session[:], body[1+idSize:])
+	h.generation = binary.BigEndian.Uint32(body[handleBody-4:])
 	here := subtle.ConstantTimeCompare(body[1+2*idSize:1+2*idSize+hostTagSize], hostTag(origin)) == 1
 	return h, here
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,6 +48,7 @@ func (c *clock) move(d time.Duration) {
 // line is one gateway's way to the store: it counts, can be cut, and lets a test act in the middle of a read.
 type line struct {
 	store.Records
+	store.Counters
 	feed store.Feed
 
 	mu       sync.Mutex
@@ -83,7 +86,7 @@ func (l *line) operations() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sum := 0
-	for _, operation := range []string{"get", "put", "delete", "list", "publish"} {
+	for _, operation := range []string{"get", "put", "delete", "list", "publish", "advance", "peek"} {
 		sum += l.counts[operation]
 		l.counts[operation] = 0
 	}
@@ -124,6 +127,20 @@ func (l *line) List(ctx context.Context, collection store.Collection) ([]store.R
 		return nil, err
 	}
 	return l.Records.List(ctx, collection)
+}
+
+func (l *line) Advance(ctx context.Context, key store.CounterKey, floor, step, ceil int64, keep time.Duration) (int64, bool, error) {
+	if err := l.pass("advance"); err != nil {
+		return 0, false, err
+	}
+	return l.Counters.Advance(ctx, key, floor, step, ceil, keep)
+}
+
+func (l *line) Peek(ctx context.Context, key store.CounterKey) (int64, bool, error) {
+	if err := l.pass("peek"); err != nil {
+		return 0, false, err
+	}
+	return l.Counters.Peek(ctx, key)
 }
 
 func (l *line) Publish(ctx context.Context, message []byte) (uint64, error) {
@@ -258,10 +275,10 @@ func newHouse(tb testing.TB) *house {
 func (h *house) gateway(tb testing.TB, change ...func(*session.Options)) *gateway {
 	tb.Helper()
 	g := &gateway{recorder: &recorder{}, line: &line{
-		Records: h.store, feed: h.store, fail: map[string]bool{}, counts: map[string]int{},
+		Records: h.store, Counters: h.store, feed: h.store, fail: map[string]bool{}, counts: map[string]int{},
 	}}
 	o := session.Options{
-		Records: g.line, Feed: g.line, Keys: h.keys, HandleKey: []byte("0123456789abcdef0123456789abcdef"), Issuer: login,
+		Records: g.line, Counters: g.line, Feed: g.line, Keys: h.keys, HandleKey: []byte("0123456789abcdef0123456789abcdef"), Issuer: login,
 		Accounts: h.accounts, Recorder: g.recorder, Now: h.clock.Now, Logger: discardLogger,
 	}
 	for _, c := range change {
@@ -374,4 +391,33 @@ type discard struct{ store.Records }
 
 func (discard) Put(context.Context, store.Key, []byte, uint64, time.Time) (uint64, error) {
 	return 1, nil
+}
+
+// jarOf is a browser's cookies of one host, by name.
+type jarOf map[string]*http.Cookie
+
+func newJar(cookies []*http.Cookie) jarOf {
+	j := jarOf{}
+	j.keep(cookies)
+	return j
+}
+
+func (j jarOf) keep(cookies []*http.Cookie) {
+	for _, c := range cookies {
+		j[c.Name] = c
+	}
+}
+
+func (j jarOf) copy() jarOf { return maps.Clone(j) }
+
+func (j jarOf) request() *http.Request {
+	return withCookies(slices.Collect(maps.Values(j))...)
+}
+
+// renew renews at the host of the login, and keeps the cookies.
+func (j jarOf) renew(tb testing.TB, g *gateway) (session.Principal, []*http.Cookie, error) {
+	tb.Helper()
+	p, cookies, err := g.Renew(tb.Context(), j.request(), wiki)
+	j.keep(cookies)
+	return p, cookies, err
 }

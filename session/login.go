@@ -217,42 +217,44 @@ func systemEvent(user id, doc document, cause string) audit.Event {
 func (m *Manager) credentials(p *Prepared, epoch uint64) (Credentials, error) {
 	now := m.o.Now()
 	principal := p.doc.principal(p.session)
-	access, expires, err := m.issue(principal, token.CookieToken, p.grant.Origin, now, epoch)
+	cookies, err := m.cookies(principal, p.grant.Origin, 0, now, epoch, p.doc.Seen)
 	if err != nil {
 		return Credentials{}, err
 	}
 	bearer := principal
 	bearer.Bearer = true
-	accessToken, _, err := m.issue(bearer, token.BearerToken, m.o.Issuer, now, epoch)
+	accessToken, expires, err := m.issue(&entry{}, bearer, token.BearerToken, m.o.Issuer, now, principal.ExpiresAt, epoch)
 	if err != nil {
 		return Credentials{}, err
 	}
-	who, _ := principal.subject()
-	kept := m.sealHandle(handle{user: who.user, session: who.session}, p.grant.Origin)
 	return Credentials{
-		Principal: principal, AccessToken: accessToken, ExpiresIn: expires.Sub(now).Truncate(time.Second),
-		Cookies: []*http.Cookie{
-			newCookie(accessCookie, access, seconds(expires.Sub(now))),
-			newCookie(handleCookie, kept, seconds(principal.ExpiresAt.Sub(now))),
-		},
+		Principal: principal, AccessToken: accessToken, ExpiresIn: expires.Sub(now).Truncate(time.Second), Cookies: cookies,
 	}, nil
 }
 
-// issue signs an access token and remembers it as verified, as the session behind it has just been read or written.
-func (m *Manager) issue(p Principal, purpose token.Purpose, audience string, now time.Time, epoch uint64) (string, time.Time, error) {
+// issue signs an access token and remembers it as verified, as the session behind it has just been read or written. It ends at
+// until at the latest.
+func (m *Manager) issue(e *entry, p Principal, purpose token.Purpose, audience string, now, until time.Time, epoch uint64) (string, time.Time, error) {
 	expires := now.Add(m.o.AccessLifetime)
-	if p.ExpiresAt.Before(expires) {
-		expires = p.ExpiresAt
+	for _, limit := range []time.Time{p.ExpiresAt, until} {
+		if limit.Before(expires) {
+			expires = limit
+		}
 	}
-	expires = expires.Truncate(time.Second)
-	raw, err := m.o.Keys.Sign(purpose, token.Claims{
+	if expires = expires.Truncate(time.Second); expires.Unix() <= now.Unix() {
+		expires = expires.Add(time.Second) // a token that never was good would be renewed in a circle
+	}
+	keys := m.o.Keys.Current()
+	raw, err := keys.Sign(purpose, token.Claims{
 		ID: rand.Text(), Issuer: m.o.Issuer, Audience: audience, Subject: p.UserID, SessionID: p.SessionID,
 		Methods: p.Methods, AuthTime: p.AuthTime, IssuedAt: now, ExpiresAt: expires,
 	})
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	m.remember(keyOf(raw), p, purpose, audience, expires, epoch)
+	e.key, e.keys, e.kid = keyOf(raw), keys, keys.Signs()
+	e.purpose, e.audience, e.expires = purpose, audience, expires
+	m.remember(e, p, epoch)
 	return raw, expires, nil
 }
 

@@ -25,8 +25,10 @@ type document struct {
 	Agent    string   `json:"agent,omitempty"`
 	AuthTime int64    `json:"auth"`
 	Created  int64    `json:"created"`
-	Seen     int64    `json:"seen"` // last renewal
+	Seen     int64    `json:"seen"` // last activity on record
 	Expires  int64    `json:"expires"`
+
+	Hosts map[string]chain `json:"hosts,omitempty"` // by host tag; a host whose first handle was never renewed has no entry
 }
 
 // alive reports whether the session was started and is within its absolute limit.
@@ -70,7 +72,7 @@ func (d document) principal(session id) Principal {
 // Session is a session as lists show it.
 type Session struct {
 	Principal
-	LastSeen      time.Time // last renewal: up to an access token's lifetime before the last request
+	LastSeen      time.Time // last activity on record: up to an access token's lifetime before the last request
 	Origin        string
 	DeviceID      string
 	ClientAddress string // at the login

@@ -11,15 +11,20 @@ import (
 	"gatehouse/store"
 )
 
-// writeSeen is how old the last activity on record must be to be written again: of tabs that renew together one writes.
+// writeSeen is how old the last activity on record must be to be worth a write of its own.
 const writeSeen = time.Minute
 
-// Renew trades the handle of the request for a new access token, and returns the cookie that carries it. The access token that
-// came with the request, if any, plays no part. The MAC of the handle is checked before the store is asked.
+// Renew trades the handle of the request for a new access token and the handle's successor, and returns the cookies that carry
+// both. The access token that came with the request, if any, plays no part. The MAC of the handle is checked before the store is
+// asked.
 //
-// The session goes on if it is live, within its absolute limit, was renewed within the idle limit, and its account, which is
-// read again, is enabled; the Principal then has the account's present names and groups. Otherwise ErrNoSession; if the account
-// is disabled the session is ended for good, on record. ErrUnavailable leaves everything as it is.
+// The session goes on if it is live, within its absolute limit, was active within the idle limit, its account, which is read
+// again, is enabled, and the handle is one that its browser may still have (rotation.go); the Principal then has the account's
+// present names and groups. Otherwise ErrNoSession; if the account is disabled, or the handle was used by somebody else, the
+// session is ended for good, on record. ErrUnavailable leaves everything as it is, or as if the answer had been lost, which the
+// next renewal makes good.
+//
+// The cookies must reach the browser within a few seconds or not at all: set late, an older handle would replace a newer one.
 func (m *Manager) Renew(ctx context.Context, r *http.Request, origin string) (Principal, []*http.Cookie, error) {
 	j, err := readCookies(r.Header["Cookie"])
 	if err != nil {
@@ -29,59 +34,107 @@ func (m *Manager) Renew(ctx context.Context, r *http.Request, origin string) (Pr
 	if !ok {
 		return Principal{}, nil, ErrNoSession
 	}
+	p := presented{handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h.user), passive: m.passive(r), request: r}
 	now := m.o.Now()
 	epoch := m.verified.epoch.Load() // before the read
-	doc, err := m.prolong(ctx, h, now)
+	doc, generation, err := m.prolong(ctx, p, origin, now)
 	if err != nil {
 		return Principal{}, nil, err
 	}
-	p := doc.principal(h.session)
-	if who, _ := p.subject(); m.revoked.covers(who) || p.ExpiresAt.Sub(now) < time.Second {
+	who := doc.principal(h.session)
+	if whose, _ := who.subject(); m.revoked.covers(whose) || who.ExpiresAt.Sub(now) < time.Second {
 		return Principal{}, nil, ErrNoSession
 	}
-	access, expires, err := m.issue(p, token.CookieToken, origin, now, epoch)
-	if err != nil {
-		return Principal{}, nil, err
-	}
-	return p, []*http.Cookie{newCookie(accessCookie, access, seconds(expires.Sub(now)))}, nil
+	cookies, err := m.cookies(who, origin, generation, now, epoch, doc.Seen)
+	return who, cookies, err
 }
 
-// prolong checks a session and notes its activity.
-func (m *Manager) prolong(ctx context.Context, h handle, now time.Time) (document, error) {
-	doc, version, err := m.live(ctx, h, now)
-	if err != nil {
-		return document{}, err
+// prolong checks a session, rotates the handle and notes the activity, in one write; of renewals at the same time one writes,
+// and the others begin again with what it wrote.
+func (m *Manager) prolong(ctx context.Context, p presented, origin string, now time.Time) (document, uint32, error) {
+	for range maxTries {
+		doc, version, err := m.live(ctx, p.handle, now)
+		if err != nil {
+			return document{}, 0, err
+		}
+		if m.idle(doc, now) {
+			// Ended by time, like one beyond its absolute limit; nobody acted, so there is nothing to record.
+			_ = m.o.Records.Delete(ctx, store.SessionKey(p.user.String(), p.session.String()), version)
+			return document{}, 0, ErrNoSession
+		}
+		next, write, generation, err := m.rotate(ctx, doc, p, now)
+		if errors.Is(err, errTheft) {
+			if err = m.theft(ctx, doc, p, origin); err == nil {
+				err = ErrNoSession
+			}
+		}
+		if err != nil {
+			return document{}, 0, err
+		}
+		next, changed, err := m.refresh(ctx, next, p, now)
+		if err != nil {
+			return document{}, 0, err
+		}
+		if !write && !changed {
+			return next, generation, nil
+		}
+		_, err = m.save(ctx, p.session, next, version, time.UnixMicro(next.Expires))
+		if errors.Is(err, store.ErrConflict) {
+			continue // another renewal wrote, or the session was ended: a deleted record is never written again
+		}
+		if err != nil {
+			return document{}, 0, unavailable("renew session", err)
+		}
+		return next, generation, nil
 	}
-	if m.idle(doc, now) {
-		// Ended by time, like one beyond its absolute limit; nobody acted, so there is nothing to record.
-		_ = m.o.Records.Delete(ctx, store.SessionKey(h.user.String(), h.session.String()), version)
-		return document{}, ErrNoSession
-	}
-	identity, enabled, err := m.o.Accounts.Identity(ctx, h.user.String())
+	return document{}, 0, unavailable("renew session", store.ErrConflict)
+}
+
+// refresh brings the account up to date and notes the activity, and reports whether that is worth a write by itself. A session
+// whose account is disabled is ended.
+func (m *Manager) refresh(ctx context.Context, doc document, p presented, now time.Time) (document, bool, error) {
+	identity, enabled, err := m.o.Accounts.Identity(ctx, p.user.String())
 	if err != nil {
-		return document{}, unavailable("read account", err)
+		return document{}, false, unavailable("read account", err)
 	}
 	if !enabled {
-		if err := m.revoke(ctx, h.user, h.session, systemEvent(h.user, doc, "account-disabled")); err != nil {
-			return document{}, err
+		if err := m.revoke(ctx, p.user, p.session, systemEvent(p.user, doc, "account-disabled")); err != nil {
+			return document{}, false, err
 		}
-		return document{}, ErrNoSession
+		return document{}, false, ErrNoSession
 	}
-	identity.UserID = h.user.String()
-	if same(identity, doc.Identity) && now.Sub(time.UnixMicro(doc.Seen)) < writeSeen {
-		return doc, nil
+	identity.UserID = p.user.String()
+	worth := !same(identity, doc.Identity)
+	doc.Identity = identity
+	if !p.passive && doc.Seen < now.UnixMicro() {
+		worth = worth || now.Sub(time.UnixMicro(doc.Seen)) >= writeSeen
+		doc.Seen = now.UnixMicro()
 	}
-	doc.Identity, doc.Seen = identity, now.UnixMicro()
-	_, err = m.save(ctx, h.session, doc, version, time.UnixMicro(doc.Expires))
-	if errors.Is(err, store.ErrConflict) {
-		// Another renewal wrote the same, or the session was ended: a deleted record is never written again.
-		doc, _, err = m.live(ctx, h, now)
-		return doc, err
+	return doc, worth, nil
+}
+
+// cookies are the access token and the handle of one host.
+func (m *Manager) cookies(p Principal, origin string, generation uint32, now time.Time, epoch uint64, seen int64) ([]*http.Cookie, error) {
+	who, _ := p.subject()
+	active := time.UnixMicro(seen)
+	// Polling gets no token that outlives the idle limit.
+	until := active.Add(m.o.Idle + m.storeAway(active, now))
+	e := &entry{generation: generation}
+	if generation > 0 {
+		e.pending.Or(pendingUse)
 	}
+	if now.Sub(active) >= writeSeen {
+		e.pending.Or(pendingActivity)
+	}
+	access, expires, err := m.issue(e, p, token.CookieToken, origin, now, until, epoch)
 	if err != nil {
-		return document{}, unavailable("renew session", err)
+		return nil, err
 	}
-	return doc, nil
+	kept := m.sealHandle(handle{user: who.user, session: who.session, generation: generation}, origin)
+	return []*http.Cookie{
+		newCookie(accessCookie, access, seconds(expires.Sub(now))),
+		newCookie(handleCookie, kept, seconds(p.ExpiresAt.Sub(now))),
+	}, nil
 }
 
 // live reads a session that was started and is within its absolute limit.

@@ -25,25 +25,28 @@ type rule struct {
 	until  int64 // Unix seconds
 }
 
-// revocations are the sessions and users whose tokens are refused, kept until every token of theirs has expired.
+// revocations are the sessions and users whose tokens are refused, kept until every token of theirs has expired. A verified
+// token is searched for only when something has arrived since the last search, so requests do not meet at the locks.
 type revocations struct {
-	most   int64
-	count  atomic.Int64 // sessions held
-	rules  atomic.Int64 // users held; 0 spares the look
-	latest atomic.Int64 // of the instants of the users held, in microseconds since 1970
-	shards [shards]revocationShard
+	most    int64
+	arrived atomic.Uint64 // counts what was added, from 1; raised after it can be found
+	count   atomic.Int64  // sessions held
+	rules   atomic.Int64  // users held; 0 spares the look
+	latest  atomic.Int64  // of the instants of the users held, in microseconds since 1970
+	shards  [shards]revocationShard
 }
 
 type revocationShard struct {
 	mu       sync.RWMutex
-	sessions map[id]int64 // guarded by mu; until, in Unix seconds
-	users    map[id]rule  // guarded by mu
+	sessions map[id]uint32 // guarded by mu; until, in Unix seconds, which fit until 2106
+	users    map[id]rule   // guarded by mu
 }
 
 func newRevocations(most int64) *revocations {
 	r := &revocations{most: most}
+	r.arrived.Store(1)
 	for i := range r.shards {
-		r.shards[i].sessions, r.shards[i].users = map[id]int64{}, map[id]rule{}
+		r.shards[i].sessions, r.shards[i].users = map[id]uint32{}, map[id]rule{}
 	}
 	return r
 }
@@ -74,16 +77,18 @@ func (r rule) covers(who subject) bool {
 const keepRevocation = token.MaxLifetime + 2*token.Leeway
 
 func (r *revocations) addSession(x id, now time.Time) {
+	defer r.arrived.Add(1)
 	s := r.shard(x)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, held := s.sessions[x]; !held {
 		r.count.Add(1)
 	}
-	s.sessions[x] = now.Add(keepRevocation).Unix()
+	s.sessions[x] = uint32(now.Add(keepRevocation).Unix())
 }
 
 func (r *revocations) addUser(x id, before time.Time, except id, now time.Time) {
+	defer r.arrived.Add(1)
 	s := r.shard(x)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +117,7 @@ func (r *revocations) sweep(now time.Time) {
 		s := &r.shards[i]
 		s.mu.Lock()
 		for x, until := range s.sessions {
-			if until <= now.Unix() {
+			if int64(until) <= now.Unix() {
 				delete(s.sessions, x)
 				r.count.Add(-1)
 			}

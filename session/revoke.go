@@ -13,8 +13,19 @@ import (
 	"gatehouse/store"
 )
 
-// kindEnded is the one kind of message that sessions put on the feed.
-const kindEnded = "sessions-ended"
+// The kinds of messages that sessions put on the feed.
+const (
+	kindEnded = "sessions-ended"
+	kindKeys  = "keys-changed"
+)
+
+// The order in which a session ends: record, announce, delete, announce again.
+//
+// It is announced before its record is deleted, so that a process that dies in between leaves no gateway that goes on to serve
+// it: whoever hears the first announcement refuses the session, and deletes the record too; who began it and got an error goes
+// on trying. It is announced again when the
+// record is gone, because a gateway that took its place in the feed between the two (after its start or a gap) could have read
+// the record while it was there. So nobody who is in step serves a session for longer than a message takes, whatever dies when.
 
 // message says which sessions of a user have ended: those named, and, with Before, all that began before it but Except.
 type message struct {
@@ -23,10 +34,12 @@ type message struct {
 	Sessions []string `json:"sessions,omitempty"`
 	Before   int64    `json:"before,omitempty"` // microseconds since 1970
 	Except   string   `json:"except,omitempty"`
+	First    bool     `json:"first,omitempty"` // the records may still be there
+	By       string   `json:"by,omitempty"`    // of a first one: who deletes them
 }
 
-// Revoke ends one session, everywhere. The event is recorded first; then the session's record is deleted, the other gateways
-// are told, and this one refuses it. An error means that it may live on: do it again, which is safe at any point, also for a
+// Revoke ends one session, everywhere. The event is recorded first; then the other gateways are told, the session's record is
+// deleted, and this gateway refuses it. An error means that it may live on: do it again, which is safe at any point, also for a
 // session that is gone. It goes on when ctx is cancelled, once begun. ErrNoSession: the ids are none.
 func (m *Manager) Revoke(ctx context.Context, userID, sessionID string, event audit.Event) error {
 	user, ok := parseID(userID)
@@ -45,10 +58,17 @@ func (m *Manager) revoke(ctx context.Context, user, session id, event audit.Even
 	if _, err := m.o.Recorder.Append(ctx, event); err != nil {
 		return unavailable("record the end of a session", err)
 	}
+	ended := message{Kind: kindEnded, User: user.String(), Sessions: []string{session.String()}, First: true, By: m.name}
+	if err := m.announce(ctx, ended); err != nil {
+		return err
+	}
 	if err := m.o.Records.Delete(ctx, store.SessionKey(user.String(), session.String()), 0); err != nil {
+		m.finishLater(ended)
 		return unavailable("end session", err)
 	}
-	if err := m.announce(ctx, message{Kind: kindEnded, User: user.String(), Sessions: []string{session.String()}}); err != nil {
+	ended.First = false
+	if err := m.announce(ctx, ended); err != nil {
+		m.finishLater(ended)
 		return err
 	}
 	m.unlist(ctx, session)
@@ -79,17 +99,22 @@ func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event a
 	if err != nil {
 		return 0, unavailable("end logins under way", err)
 	}
+	ended := message{Kind: kindEnded, User: userID, Before: before.UnixMicro(), Except: except, First: true, By: m.name}
+	if err := m.announce(ctx, ended); err != nil {
+		return 0, err
+	}
 	all, err := m.all(ctx, user)
 	if err != nil {
 		return 0, unavailable("list sessions", err)
 	}
 	live, now := 0, m.o.Now()
-	ended := message{Kind: kindEnded, User: userID, Before: before.UnixMicro(), Except: except}
+	ended.First = false
 	for _, s := range all {
 		if except != "" && s.id == kept {
 			continue
 		}
 		if err := m.o.Records.Delete(ctx, store.SessionKey(userID, s.id.String()), 0); err != nil {
+			m.finishLater(ended)
 			return 0, unavailable("end session", err)
 		}
 		ended.Sessions = append(ended.Sessions, s.id.String())
@@ -98,6 +123,7 @@ func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event a
 		}
 	}
 	if err := m.announce(ctx, ended); err != nil {
+		m.finishLater(ended)
 		return 0, err
 	}
 	for _, s := range all {
@@ -108,8 +134,8 @@ func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event a
 	return live, nil
 }
 
-// announce tells every gateway, this one last: while the others may not know, this one goes on to serve the session, so that
-// the user who signs out and got an error can do it again.
+// announce tells every gateway, this one last, and this one only when all is done: until then it goes on to serve the session,
+// so that the user who signs out and got an error can do it again.
 func (m *Manager) announce(ctx context.Context, ended message) error {
 	text, err := json.Marshal(ended)
 	if err != nil {
@@ -117,6 +143,9 @@ func (m *Manager) announce(ctx context.Context, ended message) error {
 	}
 	if _, err := m.o.Feed.Publish(ctx, text); err != nil {
 		return unavailable("publish the end of sessions", err)
+	}
+	if ended.First {
+		return nil
 	}
 	return m.apply(text)
 }
@@ -131,6 +160,13 @@ func (m *Manager) apply(text []byte) error {
 	var ended message
 	if err := json.Unmarshal(text, &ended); err != nil {
 		return fmt.Errorf("read feed message: %w", err)
+	}
+	if ended.Kind == kindKeys {
+		m.o.Keys.Changed()
+		return nil
+	}
+	if ended.First && ended.By == m.name {
+		return nil // announce says when it counts here
 	}
 	user, ok := parseID(ended.User)
 	if ended.Kind != kindEnded || !ok {

@@ -6,6 +6,8 @@
 //   - A request that presents a token which this gateway verified before costs no look at the store: a cookie parse, one
 //     look-up and one revocation check.
 //   - A session that was revoked is refused here when Revoke returns and on every other gateway as soon as the feed brings it.
+//   - A handle is good once. Parallel tabs and a lost answer get the same successor; a copy in other hands ends the session, with
+//     a record of high severity (rotation.go).
 //   - A gateway accepts without looking at the store only tokens that it saw while in step with the feed. After its start or a
 //     gap in the feed it forgets them and reads each session's record again. While the feed cannot be read, what was verified
 //     before is good until it expires (5 minutes at most) and nothing else is; that is the bound on a revocation, and InStep
@@ -27,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,7 +106,8 @@ type Recorder interface {
 type Options struct {
 	Records   store.Records // sealed
 	Feed      store.Feed    // sealed
-	Keys      *token.KeySet
+	Counters  store.Counters
+	Keys      KeySource
 	HandleKey []byte // 32 bytes
 	Issuer    string // the external URL
 	Accounts  Accounts
@@ -112,11 +116,19 @@ type Options struct {
 	Logger    *slog.Logger
 
 	AccessLifetime time.Duration // of an access token; default 5 min, which is also the most
-	// Idle ends a session that was not renewed for so long; default 1 h. It is counted from the last renewal, so a session ends
-	// between Idle − AccessLifetime and Idle after the last request: never later.
+	// Idle ends a session in which nothing happened for so long; default 1 h. It is counted from the last activity on record, so
+	// a session ends between Idle − AccessLifetime and Idle after the last request: never later.
 	Idle     time.Duration
 	Absolute time.Duration // ends every session; default 24 h
 	PerUser  int           // sessions of one user, the oldest ends; default 100
+
+	// IgnoreActivity lists the beginnings of paths whose requests are polling: they renew, and do not keep a session alive.
+	// "/poll" is /poll and everything below it.
+	IgnoreActivity []string
+	// Device returns which device of the user a device cookie is, "" if none; nil takes the cookie as it stands.
+	Device func(cookie, userID string) string
+	// Client describes where a request came from, for records; may be nil.
+	Client func(*http.Request) audit.Client
 }
 
 // Manager is the sessions of one gateway. Safe for concurrent use.
@@ -127,6 +139,9 @@ type Manager struct {
 	revoked  *revocations
 	watches  watches
 	inStep   atomic.Bool
+	notes    atomic.Int32 // being written
+	name     string       // of this gateway on the feed, new at each start
+	taken    chan message // what was begun to be ended, and is to be finished
 
 	mu       sync.Mutex
 	followed time.Time // guarded by mu; when the feed was last read to its end, at first when Run began
@@ -142,7 +157,7 @@ func New(o Options) (*Manager, error) {
 	o.Absolute = cmp.Or(o.Absolute, 24*time.Hour)
 	o.PerUser = cmp.Or(o.PerUser, 100)
 	switch {
-	case o.Records == nil || o.Feed == nil || o.Keys == nil || o.Accounts == nil || o.Recorder == nil || o.Now == nil || o.Logger == nil:
+	case o.Records == nil || o.Counters == nil || o.Feed == nil || o.Keys == nil || o.Accounts == nil || o.Recorder == nil || o.Now == nil || o.Logger == nil:
 		return nil, errors.New("session: an option is missing")
 	case len(o.HandleKey) != 32:
 		return nil, errors.New("session: the handle key must have 32 bytes")
@@ -153,7 +168,9 @@ func New(o Options) (*Manager, error) {
 	case o.Idle < o.AccessLifetime || o.Absolute < o.Idle || o.PerUser < 1:
 		return nil, errors.New("session: limits contradict each other")
 	}
-	return &Manager{o: o, verified: newVerified(maxVerified), revoked: newRevocations(maxRevoked)}, nil
+	return &Manager{
+		o: o, verified: newVerified(maxVerified), revoked: newRevocations(maxRevoked), taken: make(chan message, maxTaken), name: rand.Text(),
+	}, nil
 }
 
 // InStep reports whether revocations of other gateways arrive here at once.

@@ -346,7 +346,7 @@ func TestNew_refusesOptionsThatContradict(t *testing.T) {
 		"no sessions":     func(o *session.Options) { o.PerUser = -1 },
 	} {
 		o := session.Options{
-			Records: g.line, Feed: g.line, Keys: h.keys, HandleKey: make([]byte, 32), Issuer: login, Accounts: h.accounts,
+			Records: g.line, Counters: g.line, Feed: g.line, Keys: h.keys, HandleKey: make([]byte, 32), Issuer: login, Accounts: h.accounts,
 			Recorder: g.recorder, Now: h.clock.Now, Logger: discardLogger,
 		}
 		change(&o)

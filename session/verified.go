@@ -2,6 +2,7 @@ package session
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,10 @@ const (
 	// maxVerified is how many verified tokens are remembered; beyond it, one is forgotten for each that is new, which costs its
 	// next request one verification and one read.
 	maxVerified = 100_000
-	// shards divide a table so that the cores do not wait for one lock. Keys are random, so the first byte spreads them.
+	// ways is how many tokens share a place of the table. With maxVerified held there are three to a place, and one in 250 places
+	// has none left.
+	ways = 8
+	// shards divide writes, so that the cores do not wait for one lock. Reads take none.
 	shards = 64
 )
 
@@ -29,69 +33,129 @@ func keyOf(raw string) tokenKey {
 	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
 }
 
-// entry is a verified token. It does not change.
+// entry is a verified token. But for the atomic fields it does not change once it is in the table.
 type entry struct {
+	key       tokenKey
 	principal Principal
 	purpose   token.Purpose
 	audience  string
 	expires   time.Time
 	who       subject
+
+	keys *token.KeySet // with which it was verified
+	kid  string
+	ends time.Time // when keys accept the key no longer; zero for no end in sight
+
+	generation uint32        // of the handle that came with it
+	pending    atomic.Uint32 // what the next request has to write: pendingUse, pendingActivity
+	looked     atomic.Uint64 // revocations.arrived when they were last searched for the session
 }
 
 // verified are the tokens that were verified in step with the feed, until they expire. They are removed when somebody presents
-// them after their end or revocation, and by sweep.
+// them after their end or revocation, and by sweep. A reader follows one pointer and takes no lock, so cores that serve the same
+// session do not fight for a cache line.
 type verified struct {
-	most   int           // entries of a shard
+	most   int64
+	count  atomic.Int64
 	epoch  atomic.Uint64 // counts how often everything was forgotten
-	shards [shards]verifiedShard
+	places []place       // a power of two
+	locks  [shards]sync.Mutex
 }
 
-type verifiedShard struct {
-	mu      sync.RWMutex
-	entries map[tokenKey]*entry // guarded by mu
-	_       [32]byte            // neighbours do not share a cache line
-}
+// place holds the entries whose keys lead here; written under locks[index%shards].
+type place [ways]atomic.Pointer[entry]
 
 func newVerified(most int) *verified {
-	v := &verified{most: max(most/shards, 1)}
-	for i := range v.shards {
-		v.shards[i].entries = map[tokenKey]*entry{}
+	n := shards
+	for n*3 < most {
+		n *= 2
 	}
-	return v
+	return &verified{most: int64(most), places: make([]place, n)}
 }
 
-func (v *verified) shard(key tokenKey) *verifiedShard { return &v.shards[key[0]%shards] }
+// index is where a key leads. Keys are random, so any of their bytes spread them.
+func (v *verified) index(key tokenKey) int {
+	return int(binary.LittleEndian.Uint32(key[:4])) & (len(v.places) - 1)
+}
 
 func (v *verified) get(key tokenKey) *entry {
-	s := v.shard(key)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.entries[key]
+	p := &v.places[v.index(key)]
+	for i := range p {
+		if e := p[i].Load(); e != nil && e.key == key {
+			return e
+		}
+	}
+	return nil
 }
 
 // put remembers a token, unless everything was forgotten since epoch was read: what was learned about its session may be older
 // than the gap (TestManager_forgetsWhatItLearnedBeforeAGap).
-func (v *verified) put(key tokenKey, e *entry, epoch uint64) {
-	s := v.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (v *verified) put(e *entry, epoch uint64) {
+	at := v.index(e.key)
+	lock := &v.locks[at%shards]
+	lock.Lock()
+	defer lock.Unlock()
 	if v.epoch.Load() != epoch {
 		return
 	}
-	if len(s.entries) >= v.most {
-		for old := range s.entries { // any one: the order of a map is random
-			delete(s.entries, old)
-			break
+	p := &v.places[at]
+	free := -1
+	for i := range p {
+		switch held := p[i].Load(); {
+		case held == nil:
+			free = i
+		case held.key == e.key:
+			p[i].Store(e)
+			return
 		}
 	}
-	s.entries[key] = e
+	if free < 0 {
+		free = p.soonest()
+		v.count.Add(-1)
+	} else if v.count.Load() >= v.most && !v.evict(at) {
+		return
+	}
+	p[free].Store(e)
+	v.count.Add(1)
 }
 
-func (v *verified) remove(key tokenKey) {
-	s := v.shard(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.entries, key)
+// soonest returns where the entry stands that expires first, -1 if there is none.
+func (p *place) soonest() int {
+	at, first := -1, time.Time{}
+	for i := range p {
+		if held := p[i].Load(); held != nil && (at < 0 || held.expires.Before(first)) {
+			at, first = i, held.expires
+		}
+	}
+	return at
+}
+
+// evict forgets one token of a place that the same lock guards, the nearest one that has any; false if none has.
+func (v *verified) evict(at int) bool {
+	for range len(v.places) / shards {
+		p := &v.places[at]
+		if i := p.soonest(); i >= 0 {
+			p[i].Store(nil)
+			v.count.Add(-1)
+			return true
+		}
+		at = (at + shards) % len(v.places)
+	}
+	return false
+}
+
+// remove forgets an entry, and not another one of the same token.
+func (v *verified) remove(e *entry) {
+	at := v.index(e.key)
+	lock := &v.locks[at%shards]
+	lock.Lock()
+	defer lock.Unlock()
+	p := &v.places[at]
+	for i := range p {
+		if p[i].CompareAndSwap(e, nil) {
+			v.count.Add(-1)
+		}
+	}
 }
 
 // forget removes every token. A put that has not happened yet finds another epoch; one that has is removed.
@@ -101,14 +165,17 @@ func (v *verified) forget() {
 }
 
 func (v *verified) removeIf(gone func(*entry) bool) {
-	for i := range v.shards {
-		s := &v.shards[i]
-		s.mu.Lock()
-		for key, e := range s.entries {
-			if gone(e) {
-				delete(s.entries, key)
+	for shard := range v.locks {
+		v.locks[shard].Lock()
+		for at := shard; at < len(v.places); at += shards {
+			p := &v.places[at]
+			for i := range p {
+				if e := p[i].Load(); e != nil && gone(e) {
+					p[i].Store(nil)
+					v.count.Add(-1)
+				}
 			}
 		}
-		s.mu.Unlock()
+		v.locks[shard].Unlock()
 	}
 }

@@ -61,6 +61,7 @@ var Kinds = []Kind{
 	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
 	{"session-of/<public id>", "record", "the session's absolute limit", "session", "the user id and session id behind a public id"},
 	{"sessions-ended/<user id>", "record", "the absolute limit of a session", "session", "the instant before which a login of the user starts no session"},
+	{"handle/<session id>.<host tag>", "counter", "the session's absolute limit", "session", "which handle of a host was presented last, and when first"},
 	{"bucket/<address or prefix>", "counter", "until the bucket is full again", "ratelimit", "token bucket of a client address (GCRA, microseconds)"},
 	{"totp/<enrolment id>", "counter", "kept until the enrolment ends", "auth/totp", "last used time step"},
 	{FeedKey, "feed", "kept; messages 15 minutes, the newest stays", "session", "revocations, to every gateway"},
@@ -128,6 +129,11 @@ func SessionOfKey(publicID string) Key { return Key{ID: "session-of/" + publicID
 
 // SessionsEndedKey is the instant at which all sessions of a user were ended.
 func SessionsEndedKey(userID string) Key { return Key{ID: "sessions-ended/" + userID} }
+
+// HandleKey is what is known of the use of a session's handles on one host.
+func HandleKey(sessionID, hostTag string) CounterKey {
+	return CounterKey("handle/" + sessionID + "." + hostTag)
+}
 
 // BucketKey is the token bucket of an address prefix: /32, /64 or /48.
 func BucketKey(prefix netip.Prefix) CounterKey { return CounterKey("bucket/" + prefix.String()) }

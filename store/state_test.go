@@ -79,6 +79,7 @@ func made() map[string]string {
 		"SessionKey":       store.SessionKey(id, id).String(),
 		"SessionOfKey":     store.SessionOfKey(id).String(),
 		"SessionsEndedKey": store.SessionsEndedKey(id).String(),
+		"HandleKey":        string(store.HandleKey(id, id)),
 		"BucketKey":        string(store.BucketKey(netip.MustParsePrefix("2001:db8::/48"))),
 		"TOTPKey":          string(store.TOTPKey(id)),
 	}

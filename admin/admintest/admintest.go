@@ -118,14 +118,14 @@ func windows(records store.Records, now func() time.Time, key func(string, strin
 	return lockout.New(lockout.Options{Records: records, Now: now, Key: key, Shard: shard, RunLimit: 100})
 }
 
-func sessions(t testing.TB, records store.Records, feed store.Feed, users *user.Store, log admin.Log, now func() time.Time, logger *slog.Logger) *session.Manager {
+func sessions(t testing.TB, records store.Records, engine *boltstore.Store, users *user.Store, log admin.Log, now func() time.Time, logger *slog.Logger) *session.Manager {
 	t.Helper()
 	keys, err := token.NewKeySet(now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	m, err := session.New(session.Options{
-		Records: records, Feed: feed, Keys: keys, HandleKey: key("handles"), Issuer: "https://" + Host,
+		Records: records, Counters: engine, Feed: engine, Keys: keys, HandleKey: key("handles"), Issuer: "https://" + Host,
 		Accounts: accounts{users}, Recorder: log, Now: now, Logger: logger,
 	})
 	if err != nil {

@@ -54,8 +54,12 @@ const (
 // ErrInvalid: the token is not good for this purpose, here and now. The wrapped text says why, for logs.
 var ErrInvalid = errors.New("token is not valid")
 
+// ErrUnknownKey is an ErrInvalid: the kid is none of the set's. Another gateway may know it already.
+var ErrUnknownKey = fmt.Errorf("%w: kid is unknown", ErrInvalid)
+
 // Claims are what a token says. Times have whole seconds.
 type Claims struct {
+	KeyID     string // kid, of a token that was verified; Sign has its own
 	ID        string // jti
 	Issuer    string // iss: the external URL
 	Audience  string // aud, exactly one
@@ -145,7 +149,8 @@ func (w *wire) complete() error {
 }
 
 // Verify returns the claims of a token that this set signed for the purpose, issuer and audience, and that is good at now.
-// Everything else is ErrInvalid.
+// Everything else is ErrInvalid; ErrUnknownKey, which is one too, if the set does not have its key. A key that is still the next
+// one is accepted: a gateway that was told of the change before this one signs with it.
 func (k *KeySet) Verify(raw string, p Purpose, issuer, audience string, now time.Time) (Claims, error) {
 	if err := canonical(raw); err != nil {
 		return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -154,13 +159,18 @@ func (k *KeySet) Verify(raw string, p Purpose, issuer, audience string, now time
 		return Claims{}, fmt.Errorf("%w: no issuer or audience to compare with", ErrInvalid) // the library would not compare
 	}
 	var w wire
+	var kid string
 	parser := jwt.NewParser(
 		jwt.WithValidMethods([]string{algorithm}), jwt.WithStrictDecoding(),
 		jwt.WithIssuer(issuer), jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway),
 		jwt.WithTimeFunc(func() time.Time { return now }),
 	)
-	if _, err := parser.ParseWithClaims(raw, &w, func(t *jwt.Token) (any, error) { return k.keyFor(t.Header, p) }); err != nil {
+	if _, err := parser.ParseWithClaims(raw, &w, func(t *jwt.Token) (any, error) {
+		public, err := k.keyFor(t.Header, p, now)
+		kid, _ = t.Header["kid"].(string)
+		return public, err
+	}); err != nil {
 		return Claims{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if err := w.complete(); err != nil {
@@ -169,11 +179,13 @@ func (k *KeySet) Verify(raw string, p Purpose, issuer, audience string, now time
 	if now.Unix() >= w.ExpiresAt {
 		return Claims{}, fmt.Errorf("%w: expired", ErrInvalid)
 	}
-	return w.claims(), nil
+	c := w.claims()
+	c.KeyID = kid
+	return c, nil
 }
 
 // keyFor checks the header and finds the key. The kid is only ever looked up among our own.
-func (k *KeySet) keyFor(header map[string]any, p Purpose) (ed25519.PublicKey, error) {
+func (k *KeySet) keyFor(header map[string]any, p Purpose, now time.Time) (ed25519.PublicKey, error) {
 	if typ, ok := header["typ"].(string); !ok || typ != string(p) {
 		return nil, errors.New("typ is another one")
 	}
@@ -184,11 +196,14 @@ func (k *KeySet) keyFor(header map[string]any, p Purpose) (ed25519.PublicKey, er
 	if !ok {
 		return nil, errors.New("no kid")
 	}
-	public, ok := k.public[kid]
+	part, ok := k.public[kid]
 	if !ok {
-		return nil, errors.New("kid is unknown")
+		return nil, ErrUnknownKey
 	}
-	return public, nil
+	if !part.until.IsZero() && !now.Before(part.until) {
+		return nil, errors.New("key has retired")
+	}
+	return part.key, nil
 }
 
 func (w *wire) claims() Claims {

@@ -116,6 +116,10 @@ func TestKeySet_verifiesWhatItSigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, known := keys.Until(got.KeyID); !known {
+		t.Errorf("kid of a verified token: got %q", got.KeyID)
+	}
+	got.KeyID = ""
 	if want := fmt.Sprintf("%+v", claims()); fmt.Sprintf("%+v", got) != want {
 		t.Errorf("claims of an access token: got %+v, want %s", got, want)
 	}
