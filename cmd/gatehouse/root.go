@@ -85,8 +85,8 @@ func newRootCommand(m machine) *cobra.Command {
 		newKeyCommand(m),
 	)
 	root.Example = `  gatehouse serve
-  gatehouse user add alice --group admins
-  gatehouse totp enrol alice
+  gatehouse user add alice --group staff
+  gatehouse lockout reset alice --reason "called the help desk"
   gatehouse audit tail --follow`
 	root.SilenceErrors = true // run prints them
 	root.SilenceUsage = true
