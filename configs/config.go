@@ -158,6 +158,10 @@ type Session struct {
 	// AccessToken is the life of an access token. It is also the longest time for which a request can still pass while the
 	// store is away, so it cannot be more than 5m.
 	AccessToken time.Duration `config:"access_token" min:"30s" max:"5m"`
+
+	// IgnoreActivity lists the beginnings of paths whose requests do not keep a session alive, as in [/api/poll, /socket]: what
+	// pages ask for by themselves, and WebSockets that are never silent. /socket is /socket and everything below it.
+	IgnoreActivity []PathPrefix `config:"ignore_activity"`
 }
 
 // Proxy holds the time limits towards the app. Bodies, streams and upgraded connections have none.

@@ -87,7 +87,7 @@ func TestDefault_isWithinItsOwnLimits(t *testing.T) {
 		}
 	}
 	again := load(t, "", environ...)
-	again.Config.TrustedProxies = nil // an empty list and none are the same
+	again.Config.TrustedProxies, again.Config.Session.IgnoreActivity = nil, nil // an empty list and none are the same
 	if !reflect.DeepEqual(again.Config, configs.Default()) {
 		t.Errorf("got %+v, want %+v", again.Config, configs.Default())
 	}
@@ -309,6 +309,8 @@ func TestLoad_refuses(t *testing.T) {
 		{"everybody in IPv6", "trusted_proxies: ['::/0']", nil, "as good as everybody"},
 		{"half of everybody", "trusted_proxies: [128.0.0.0/1]", nil, "as good as everybody"},
 		{"IPv4 within IPv6", "trusted_proxies: ['::ffff:10.0.0.1']", nil, "plain IPv4 or IPv6"},
+		{"no path", "session: {ignore_activity: [poll]}", nil, "must begin with /"},
+		{"a query", "session: {ignore_activity: ['/poll?x=1']}", nil, "must be a path alone"},
 		{"no network", "trusted_proxies: [proxy.example.com]", nil, "neither an address nor a network"},
 		{"control characters", `data: "a\u0000b"`, nil, "control characters"},
 		{"an alias", "root_key_file: *d", nil, "an anchor, an alias or a tag"},
@@ -493,6 +495,9 @@ func FuzzLoad(f *testing.F) {
 		}
 		if len(cfg.TrustedProxies) == 0 {
 			cfg.TrustedProxies, again.Config.TrustedProxies = nil, nil
+		}
+		if len(cfg.Session.IgnoreActivity) == 0 {
+			cfg.Session.IgnoreActivity, again.Config.Session.IgnoreActivity = nil, nil
 		}
 		if !reflect.DeepEqual(again.Config, cfg) {
 			t.Errorf("got %+v, want %+v", again.Config, cfg)

@@ -65,6 +65,7 @@ func TestTemplate_isTheDefaultWhenUncommented(t *testing.T) {
 		want := configs.Default()
 		if name == "uncommented" {
 			want.TrustedProxies = loaded.Config.TrustedProxies[:0:0] // an empty list instead of none
+			want.Session.IgnoreActivity = loaded.Config.Session.IgnoreActivity[:0:0]
 		}
 		if !reflect.DeepEqual(loaded.Config, want) {
 			t.Errorf("%s: got %+v, want %+v", name, loaded.Config, want)
@@ -181,7 +182,7 @@ func writeFields(out *bytes.Buffer, fields []field, indent string) {
 		}
 		value := defaultOf(f.path)
 		switch {
-		case f.path == "trusted_proxies":
+		case f.path == "trusted_proxies", f.path == "session.ignore_activity":
 			value = "[]"
 		case value == "":
 			value = `""`
@@ -214,7 +215,7 @@ func makeSchema(t *testing.T, fields []field) []byte {
 		FieldNameTag: "config",
 		Mapper: func(typ reflect.Type) *jsonschema.Schema {
 			switch typ.String() {
-			case "time.Duration", "netip.Prefix", "configs.Origin", "configs.StoreURL", "configs.Secret", "configs.Colour":
+			case "time.Duration", "netip.Prefix", "configs.Origin", "configs.StoreURL", "configs.Secret", "configs.Colour", "configs.PathPrefix":
 				return text(typ)
 			}
 			return nil

@@ -155,6 +155,21 @@ func loopbackAddress(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
+// PathPrefix is the beginning of paths: itself and everything below it.
+type PathPrefix string
+
+// UnmarshalText accepts a path as requests have it, decoded: it begins with a slash and holds no query.
+func (p *PathPrefix) UnmarshalText(text []byte) error {
+	if len(text) == 0 || text[0] != '/' {
+		return fmt.Errorf("%q must begin with /", text)
+	}
+	if i := strings.IndexFunc(string(text), func(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune("?#,", c) }); i >= 0 {
+		return fmt.Errorf("%q must be a path alone; %q does not belong there", text, string(text)[i])
+	}
+	*p = PathPrefix(text)
+	return nil
+}
+
 // Colour is an sRGB colour as #rrggbb, in lower case. The zero Colour is none.
 type Colour string
 
