@@ -97,6 +97,7 @@ type Options struct {
 	Devices   *device.Service
 	TOTP      *totp.Service
 	Sessions  *session.Manager
+	Keys      *session.Keys
 	Hasher    *password.Hasher
 	Policy    password.Policy
 	Log       Log

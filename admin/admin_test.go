@@ -57,6 +57,8 @@ func operations(k *admintest.Kit, name string) map[admin.Operation]func(context.
 		admin.LockoutList:  func(ctx context.Context, c admin.Caller) error { _, err := s.Lockouts(ctx, c, "", 10); return err },
 		admin.LockoutShow:  func(ctx context.Context, c admin.Caller) error { _, err := s.Lockout(ctx, c, name); return err },
 		admin.LockoutReset: func(ctx context.Context, c admin.Caller) error { return s.ResetLockout(ctx, c, name, why) },
+		admin.KeyList:      func(ctx context.Context, c admin.Caller) error { _, err := s.Keys(ctx, c); return err },
+		admin.KeyRotate:    func(ctx context.Context, c admin.Caller) error { return s.RotateKeys(ctx, c, why) },
 		admin.SessionList:  func(ctx context.Context, c admin.Caller) error { _, err := s.Sessions(ctx, c, "", "", 10); return err },
 		admin.SessionRevoke: func(ctx context.Context, c admin.Caller) error {
 			sessions, err := k.Sessions.List(ctx, userID(k, name))

@@ -59,6 +59,8 @@ const (
 	SessionList    Operation = "session-list"
 	SessionRevoke  Operation = "session-revoke"
 	SessionsRevoke Operation = "sessions-revoke"
+	KeyList        Operation = "key-list"
+	KeyRotate      Operation = "key-rotate"
 	AuditTail      Operation = "audit-tail"
 )
 
@@ -94,6 +96,8 @@ var permissions = map[Operation]permission{
 	SessionList:    {both, audit.KindAdminRead},
 	SessionRevoke:  {both, audit.KindSessionRevoked},
 	SessionsRevoke: {both, audit.KindSessionsRevoked},
+	KeyList:        {both, audit.KindAdminRead},
+	KeyRotate:      {both, audit.KindKeysRotated},
 	AuditTail:      {both, audit.KindAdminRead},
 }
 

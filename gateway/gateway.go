@@ -95,7 +95,7 @@ func (g *Gateway) build() error {
 	policy := password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max}
 	g.onboard = auth.NewOnboarding(g.flow, auth.OnboardingOptions{Links: p.links, Policy: policy, Host: g.config.ExternalURL.Host})
 	service := admin.New(admin.Options{
-		Users: g.users, Passwords: p.passwords, Codes: p.codes, Devices: p.devices, TOTP: p.totp, Sessions: g.sessions, Hasher: p.hasher,
+		Users: g.users, Passwords: p.passwords, Codes: p.codes, Devices: p.devices, TOTP: p.totp, Sessions: g.sessions, Keys: g.state.keys, Hasher: p.hasher,
 		Policy: policy, Links: p.links, External: g.config.ExternalURL.URL(),
 		Log: g.log, LogDir: g.state.logDir, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
@@ -194,8 +194,17 @@ func (g *Gateway) parts() (parts, error) {
 		Issuer: g.config.ExternalURL.String(), Device: p.devices.DeviceFor, Client: recordedClient,
 		Accounts: accounts{g.users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, AccessLifetime: g.config.Session.AccessToken,
 		Idle: g.config.Session.Idle, Absolute: g.config.Session.Absolute, PerUser: g.config.Session.PerUser,
+		IgnoreActivity: prefixes(g.config.Session.IgnoreActivity),
 	})
 	return p, err
+}
+
+func prefixes(list []configs.PathPrefix) []string {
+	out := make([]string, len(list))
+	for i, p := range list {
+		out[i] = string(p)
+	}
+	return out
 }
 
 // accounts is where sessions re-read the account they belong to.

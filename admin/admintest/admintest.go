@@ -100,6 +100,7 @@ func New(t testing.TB) *Kit {
 		Codes:     windows(records, k.Now, store.CodesKey, store.CodesShard),
 		Devices:   device.New(device.Options{Records: records, Now: k.Now, Key: key("devices")}),
 		TOTP:      totp.New(totp.Options{Counters: engine, Now: k.Now, Issuer: Host}),
+		Keys:      keys(t, records, engine, log, k.Now, logger),
 		Sessions:  sessions(t, records, engine, users, log, k.Now, logger),
 		Hasher:    password.NewHasher(password.HasherOptions{Pepper: key("pepper"), Cost: 4}),
 		Policy:    password.DefaultPolicy,
@@ -116,6 +117,15 @@ func New(t testing.TB) *Kit {
 
 func windows(records store.Records, now func() time.Time, key func(string, string) store.Key, shard func(int) store.Collection) *lockout.Windows {
 	return lockout.New(lockout.Options{Records: records, Now: now, Key: key, Shard: shard, RunLimit: 100})
+}
+
+func keys(t testing.TB, records store.Records, engine *boltstore.Store, log admin.Log, now func() time.Time, logger *slog.Logger) *session.Keys {
+	t.Helper()
+	k, err := session.OpenKeys(t.Context(), session.KeysOptions{Records: records, Feed: engine, Recorder: log, Now: now, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func sessions(t testing.TB, records store.Records, engine *boltstore.Store, users *user.Store, log admin.Log, now func() time.Time, logger *slog.Logger) *session.Manager {

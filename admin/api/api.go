@@ -169,6 +169,16 @@ type Session struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
+// Key is a signing key, without anything that is secret.
+type Key struct {
+	ID        string    `json:"id"`    // kid, as in the published key set
+	State     string    `json:"state"` // next, active or retired
+	CreatedAt time.Time `json:"created_at"`
+	BeganAt   time.Time `json:"began_at,omitzero"` // to sign
+	RetiredAt time.Time `json:"retired_at,omitzero"`
+	EndsAt    time.Time `json:"ends_at,omitzero"` // when it is no longer accepted
+}
+
 // Revoked says how many sessions were ended.
 type Revoked struct {
 	Sessions int `json:"sessions"`

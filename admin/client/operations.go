@@ -131,6 +131,18 @@ func (c *Client) RevokeSessions(ctx context.Context, name, reason string) (int, 
 	return done.Sessions, err
 }
 
+// Keys lists the signing keys.
+func (c *Client) Keys(ctx context.Context) ([]api.Key, error) {
+	var page api.Page[api.Key]
+	err := c.call(ctx, http.MethodGet, "/v1/keys", nil, &page)
+	return page.Items, err
+}
+
+// RotateKeys makes the next signing key sign now.
+func (c *Client) RotateKeys(ctx context.Context, reason string) error {
+	return c.call(ctx, http.MethodPost, "/v1/keys/rotation", api.Change{Reason: reason}, nil)
+}
+
 // Tail says which records of the audit log to read.
 type Tail struct {
 	From   uint64 // the first sequence number; 0: the newest Last records

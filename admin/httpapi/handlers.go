@@ -218,6 +218,22 @@ func (x *exchange) revokeSessions() error {
 	return x.answer(http.StatusOK, api.Revoked{Sessions: n})
 }
 
+func (x *exchange) listKeys() error {
+	keys, err := x.service().Keys(x.Context(), x.caller)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, api.Page[api.Key]{Items: keys})
+}
+
+func (x *exchange) rotateKeys() error {
+	_, reason, err := x.change()
+	if err != nil {
+		return err
+	}
+	return x.done(x.service().RotateKeys(x.Context(), x.caller, reason))
+}
+
 // tailAudit streams records as JSON lines.
 func (x *exchange) tailAudit() error {
 	tail, err := x.tailQuery()

@@ -101,7 +101,7 @@ func TestDocument_hasExactlyTheMembers(t *testing.T) {
 	types := map[string]any{
 		"Change": api.Change{}, "NewUser": api.NewUser{}, "NewInvitation": api.NewInvitation{}, "Invitation": api.Invitation{}, "NewPassword": api.NewPassword{}, "NewGroups": api.NewGroups{},
 		"Import": api.Import{}, "User": api.User{}, "Imported": api.Imported{}, "Rejected": api.Rejected{},
-		"Enrolment": api.Enrolment{}, "Lockout": api.Lockout{}, "Session": api.Session{}, "Revoked": api.Revoked{},
+		"Enrolment": api.Enrolment{}, "Lockout": api.Lockout{}, "Session": api.Session{}, "Key": api.Key{}, "KeyPage": api.Page[api.Key]{}, "Revoked": api.Revoked{},
 		"UserPage": api.Page[api.User]{}, "LockoutPage": api.Page[api.Lockout]{}, "SessionPage": api.Page[api.Session]{},
 		"Problem": problem.Problem{},
 	}

@@ -55,6 +55,8 @@ var routes = []route{
 	{http.MethodGet, "/v1/sessions", admin.SessionList, (*exchange).listSessions},
 	{http.MethodDelete, "/v1/sessions/{id}", admin.SessionRevoke, (*exchange).revokeSession},
 	{http.MethodDelete, "/v1/users/{user}/sessions", admin.SessionsRevoke, (*exchange).revokeSessions},
+	{http.MethodGet, "/v1/keys", admin.KeyList, (*exchange).listKeys},
+	{http.MethodPost, "/v1/keys/rotation", admin.KeyRotate, (*exchange).rotateKeys},
 	{http.MethodGet, "/v1/audit", admin.AuditTail, (*exchange).tailAudit},
 }
 
