@@ -94,7 +94,7 @@ password and sets up the second factor, in place of those that the account may h
 
 // printInvitation shows a link, which is not shown again.
 func printInvitation(w io.Writer, what string, made api.Invitation) {
-	fmt.Fprintf(w, "%s %s. This link, until %s and once, leads to the choice of a password and a second factor:\n\n  %s\n",
+	fmt.Fprintf(w, "%s %s. This link works once, until %s; whoever opens it chooses a password and a second factor:\n\n  %s\n",
 		made.User.Name, what, when(made.Until), made.Link)
 }
 
