@@ -128,14 +128,16 @@ func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
 
 // upgradeHash replaces a hash of an older scheme or lower cost by a current one, beside the answer, so that its time says
 // nothing. It does not wait for the login to be complete: a browser sends the password in one request and the code in another,
-// so at the end of its login the password is not at hand.
+// so at the end of its login the password is not at hand. One runs at a time: on the morning after an import everybody's hash is
+// old, and upgrades must not fill the line in which logins wait. Whoever is passed over has the next login's.
 func (f *Flow) upgradeHash(ctx context.Context, a *attempt) {
-	if !a.right || !f.Hasher.Outdated(a.account.PasswordHash) {
+	if !a.right || !f.Hasher.Outdated(a.account.PasswordHash) || !f.upgrading.TryLock() {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
 	id, old, password := a.account.ID, a.account.PasswordHash, a.Password
 	f.background.Go(func() {
+		defer f.upgrading.Unlock()
 		if err := f.rehash(ctx, id, old, password); err != nil {
 			f.Logger.WarnContext(ctx, "upgrade a password hash", "error", err, "user_id", id)
 		}

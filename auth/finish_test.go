@@ -137,6 +137,46 @@ func TestFlow_upgradesOldHashes(t *testing.T) {
 	}
 }
 
+// After an import everybody's hash is old. One is upgraded at a time, so that the line of the pool is there for logins.
+func TestFlow_upgradesOneHashAtATime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{cost: bcrypt.MinCost + 1})
+	old, err := bcrypt.GenerateFromPassword([]byte(right), bcrypt.MinCost)
+	r.must(err)
+	accounts := []user.User{r.add("alice", true), r.add("bob", true)}
+	for _, u := range accounts {
+		r.change(u.ID, func(u *user.User) { u.PasswordHash = string(old) })
+	}
+	upgraded := func(u user.User) bool {
+		t.Helper()
+		now, err := r.users.ByID(t.Context(), u.ID)
+		r.must(err)
+		return now.PasswordHash != string(old)
+	}
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	r.spy.on(func(call string) error {
+		if call == "put users" {
+			close(begun)
+			<-goOn
+		}
+		return nil
+	})
+	r.password(home, "alice", right)
+	<-begun
+	r.password(home, "bob", right)
+	close(goOn)
+	r.Close()
+	r.spy.on(nil)
+	if !upgraded(accounts[0]) || upgraded(accounts[1]) {
+		t.Errorf("upgraded: alice %t, bob %t; want alice alone", upgraded(accounts[0]), upgraded(accounts[1]))
+	}
+	r.password(home, "bob", right)
+	r.Close()
+	if !upgraded(accounts[1]) {
+		t.Error("bob's next login did not upgrade his hash")
+	}
+}
+
 // A password that was set while the old one was being hashed anew stays.
 func TestFlow_upgradesNoHashThatChangedMeanwhile(t *testing.T) {
 	t.Parallel()

@@ -87,6 +87,7 @@ type Options struct {
 type Flow struct {
 	Options
 	background sync.WaitGroup // upgrades of password hashes
+	upgrading  sync.Mutex     // held by the one that runs
 }
 
 // New makes a Flow.
