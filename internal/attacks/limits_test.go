@@ -17,6 +17,7 @@ import (
 	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/problem"
+	"gatehouse/store/storetest"
 	"gatehouse/web"
 )
 
@@ -213,6 +214,53 @@ func TestRL05_prefixesShareABucket(t *testing.T) {
 	}
 	if ran := g.Verifications(); ran != 50 {
 		t.Errorf("%d verifications ran, want 50", ran)
+	}
+}
+
+// A failure is on disk before its answer leaves: the program is killed behind each answer, and forgets none. This is the program as
+// it is shipped, with its own clock and bcrypt at its full cost.
+func TestRL07_failuresSurviveKillsOfTheGateway(t *testing.T) {
+	t.Parallel()
+	p := gatewaytest.StartProcess(t, gatewaytest.ProcessOptions{Program: gatewaytest.Build(t)})
+	seed := p.AddUser("alice")
+	for i := range 5 {
+		refused(t, "guess "+strconv.Itoa(i), p.NewBrowser().Login("alice", guess(i), ""), problem.InvalidCredentials)
+		p.Kill()
+		p.Start()
+		windows, err := p.Admin.Lockout(t.Context(), "alice")
+		if err != nil || len(windows) != 1 || windows[0].Failures != i+1 {
+			t.Fatalf("after kill %d: windows %+v, %v; want %d failures", i+1, windows, err, i+1)
+		}
+	}
+	refused(t, "the right password", p.NewBrowser().Login("alice", gatewaytest.Password, p.Code(seed)), problem.Locked)
+	told := 0
+	for _, r := range p.Records() {
+		if r.Kind == audit.KindLogin && r.Trace.Of(audit.StepPassword).Reason == audit.ReasonWrongPassword {
+			told++
+		}
+	}
+	if told != 5 {
+		t.Errorf("the log holds %d wrong passwords, want 5", told)
+	}
+}
+
+func TestRL07_failuresSurviveKillsOfRedis(t *testing.T) {
+	t.Parallel()
+	g, s := startOnRedis(t)
+	seed := g.enrolled("alice")
+	for i := range 5 {
+		refused(t, "guess "+strconv.Itoa(i), g.next().Login("alice", guess(i), ""), problem.InvalidCredentials)
+		s.Kill()
+		refused(t, "while it is away", g.next().Login("alice", guess(i), ""), problem.Unavailable)
+		s.Restart()
+		storetest.WithinPatience(t, func() error { _, err := g.Admin.Lockouts(t.Context()); return err })
+		if n := g.wrongPasswords("alice"); n != i+1 {
+			t.Fatalf("after kill %d: %d failures, want %d", i+1, n, i+1)
+		}
+	}
+	refused(t, "the right password", g.next().Login("alice", gatewaytest.Password, g.Code(seed)), problem.Locked)
+	if ran := g.Verifications(); ran != 5 {
+		t.Errorf("%d verifications ran, want 5", ran)
 	}
 }
 
