@@ -21,8 +21,8 @@ import (
 // everything that is not ours, to the proxy.
 type front struct {
 	clients  *clientip.Resolver
-	external string // host[:port] of the external URL, without the port that its scheme has anyhow
-	port     string // that port, as in ":443"
+	external string // host[:port] of the external URL, as browsers send it
+	address  string // the same with its port in any case
 	loopback bool   // the external host is a loopback name, so its other spellings are sent there
 	origin   string
 	login    *web.Edge
@@ -68,12 +68,9 @@ func recordedClient(r *http.Request) audit.Client {
 
 // front makes the public handler.
 func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
-	external, port := g.config.ExternalURL, ":80"
-	if external.Scheme == "https" {
-		port = ":443"
-	}
+	external := g.config.ExternalURL
 	return &front{
-		clients: clientip.New(g.config.TrustedProxies), external: strings.TrimSuffix(external.Host, port), port: port,
+		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
 		loopback: external.Local(), origin: external.String(), login: login, app: app, health: g.health(), log: g.deps.Logger,
 	}
 }
@@ -105,9 +102,10 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 	}
 }
 
-// known reports whether a Host names the login host (RFC 9110, section 7.2), default port or not.
+// known reports whether a Host names the login host (RFC 9110, section 7.2), with its port or, where that is the scheme's
+// own, without.
 func (f *front) known(host string) bool {
-	return strings.EqualFold(strings.TrimSuffix(host, f.port), f.external)
+	return strings.EqualFold(host, f.external) || strings.EqualFold(host, f.address)
 }
 
 // elsewhere answers for a host that is not ours: another spelling of loopback is sent to the external URL, where the
@@ -136,9 +134,11 @@ func (f *front) lastResort(w http.ResponseWriter, r *http.Request) {
 
 // isLoopback reports whether a Host is a loopback address or localhost, whatever its port.
 func isLoopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
+	host, port, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = strings.Trim(hostport, "[]")
+	} else if strings.Trim(port, "0123456789") != "" {
+		return false
 	}
 	if strings.EqualFold(host, "localhost") {
 		return true

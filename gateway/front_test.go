@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/internal/wiretest"
 )
@@ -60,6 +61,8 @@ func TestFront_servesItsOwnHostOnly(t *testing.T) {
 		{"own host twice", "GET /.gatehouse/login HTTP/1.1\r\nHost: " + own + "\r\nHost: " + own + "\r\n", []int{400}, ""},
 		{"another host", "GET /.gatehouse/login HTTP/1.1\r\nHost: evil.test\r\n", []int{421}, ""},
 		{"our name as its start", "GET /.gatehouse/login HTTP/1.1\r\nHost: localhost.evil.test:" + port + "\r\n", []int{421}, ""},
+		{"our name and port as its start", "GET /.gatehouse/login HTTP/1.1\r\nHost: " + own + ".evil.test\r\n", []int{421}, ""},
+		{"two ports", "GET /.gatehouse/login HTTP/1.1\r\nHost: " + own + ":80\r\n", []int{421}, ""},
 		{"trailing dot", "GET /.gatehouse/login HTTP/1.1\r\nHost: localhost.:" + port + "\r\n", []int{421}, ""},
 		{"user info", "GET /.gatehouse/login HTTP/1.1\r\nHost: x@" + own + "\r\n", []int{400, 421}, ""},
 		{"path", "GET /.gatehouse/login HTTP/1.1\r\nHost: " + own + "/x\r\n", []int{400, 421}, ""},
@@ -94,6 +97,27 @@ func TestFront_headerOf64kB(t *testing.T) {
 		block := start + strings.Repeat("a", size-len(start)-len("\r\n\r\n")) + "\r\n\r\n"
 		if got := wiretest.Raw(t, g.URL, block).Status(t); got != want {
 			t.Errorf("%d bytes: got %d, want %d", len(block), got, want)
+		}
+	}
+}
+
+// The scheme's own port may stand in a Host or be left out; another one may not.
+func TestFront_defaultPort(t *testing.T) {
+	t.Parallel()
+	address := ""
+	gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) {
+		address = c.Listen
+		if err := c.ExternalURL.UnmarshalText([]byte("https://login.example.test")); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	for host, want := range map[string]int{
+		"login.example.test": 200, "Login.Example.Test:443": 200, "login.example.test:80": 421, "login.example.test:": 421, "login.example.test:443:443": 421,
+		"127.0.0.1": 421, "localhost": 421, // other spellings of loopback belong to nobody here
+	} {
+		answers := wiretest.Raw(t, address, "GET /.gatehouse/login HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		if got := answers.Status(t); got != want {
+			t.Errorf("%s: got %d, want %d", host, got, want)
 		}
 	}
 }
