@@ -116,7 +116,7 @@ type nameRecord struct {
 }
 
 // Add makes a new account and returns it. It sets CreatedAt, EnrolUntil and Revision, PasswordChangedAt where there is a hash,
-// and the ID where there is none; name and groups are made canonical. ErrNameTaken (also if there is an account with the ID),
+// and the ID where there is none; one that is brought is of NewID and goes with one name only. Name and groups are made canonical. ErrNameTaken (also if there is an account with the ID),
 // ErrInvalidName or ErrInvalid.
 //
 // There are two records to write and no transaction over them. The name comes first and holds an id; then the account under

@@ -342,6 +342,33 @@ func TestStore_survivesACrashBetweenAnyTwoWrites(t *testing.T) {
 	}
 }
 
+// An Add that brings its id succeeds after a crash of another one, whatever id the name was left with, unless that one's account
+// was written.
+func TestStore_Add_underAnIDThatIsBrought(t *testing.T) {
+	t.Parallel()
+	for failFrom := 1; failFrom <= 3; failFrom++ {
+		spy := &spy{Records: bolt(t), failFrom: failFrom}
+		first, second := user.NewID(), user.NewID()
+		if _, err := accounts(spy).Add(t.Context(), user.User{ID: first, Name: "alice"}); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("write %d: got %v, want ErrUnavailable", failFrom, err)
+		}
+		s := accounts(spy.Records)
+		want := second
+		if _, err := s.Add(t.Context(), user.User{ID: second, Name: "alice"}); errors.Is(err, user.ErrNameTaken) {
+			want = first // its account was written
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if u, err := s.ByName(t.Context(), "alice"); err != nil || u.ID != want {
+			t.Errorf("write %d: got %s, %v, want %s", failFrom, u.ID, err, want)
+		}
+		if _, err := s.Add(t.Context(), user.User{ID: want, Name: "alice"}); !errors.Is(err, user.ErrNameTaken) {
+			t.Errorf("write %d, again: got %v, want ErrNameTaken", failFrom, err)
+		}
+		wantNameUsable(t, s)
+	}
+}
+
 // wantNameUsable checks that alice is an account or becomes one, and that no other account is left over.
 func wantNameUsable(t *testing.T, s *user.Store) {
 	t.Helper()
