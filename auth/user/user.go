@@ -116,14 +116,15 @@ type nameRecord struct {
 }
 
 // Add makes a new account and returns it. It sets CreatedAt, EnrolUntil and Revision, PasswordChangedAt where there is a hash,
-// and the ID where there is none; one that is brought is of NewID and goes with one name only. Name and groups are made canonical. ErrNameTaken (also if there is an account with the ID),
-// ErrInvalidName or ErrInvalid.
+// and the ID where there is none; one that is brought is of NewID and goes with one name only. Name and groups are made
+// canonical. ErrNameTaken (also if there is an account with the ID), ErrInvalidName or ErrInvalid.
 //
 // There are two records to write and no transaction over them. The name comes first and holds an id; then the account under
 // that id, which must be new; then the name once more, as used. Of several Adds of one name that find the name without an
-// account, all use the id it holds, unless they bring their own, and the one that writes the account first wins. The last write fails if the name has meant
-// something else since, and the account is taken back. TestStore_addsAndDeletesOfOneNameLeaveNoOrphan covers these races, and
-// TestStore_survivesACrashBetweenAnyTwoWrites a process that ends between the writes.
+// account, all use the id it holds, unless they bring their own, and the one that writes the account first wins. The last
+// write fails if the name has meant something else since, and the account is taken back.
+// TestStore_addsAndDeletesOfOneNameLeaveNoOrphan covers these races, and TestStore_survivesACrashBetweenAnyTwoWrites a process
+// that ends between the writes.
 func (s *Store) Add(ctx context.Context, u User) (User, error) {
 	u, err := normal(u)
 	if err != nil {
