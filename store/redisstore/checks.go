@@ -116,4 +116,3 @@ func (n *notes) sentences(several bool) []string {
 	}
 	return all
 }
-

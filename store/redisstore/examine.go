@@ -172,8 +172,8 @@ func (x *examination) checkConfig(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// checkReplicas warns of a primary that would go on alone after it was cut off from its replicas (case RD-04), and of
-// replicas that are asked for and not there. A user who may not look was told so by the other checks.
+// checkReplicas warns of a primary that would go on alone after it was cut off from its replicas (case RD-04; in a Cluster it
+// stops by itself), and of replicas that are asked for and not there. A user who may not look was told so by the other checks.
 func (x *examination) checkReplicas(ctx context.Context) error {
 	if x.replica {
 		return nil
@@ -189,11 +189,17 @@ func (x *examination) checkReplicas(ctx context.Context) error {
 	if err != nil {
 		return unavailable(errShape)
 	}
-	if n < x.replicas {
+	if n < x.replicas && x.address.mode != cluster {
 		x.warn("logins need %d replicas that confirm them, and %d are connected; until they are, logins and other changes are answered with 503", x.replicas, n)
 	}
+	if x.address.mode == cluster {
+		if n == 0 {
+			x.warn("this primary has no replica, so its part of the data is away when it fails")
+		}
+		return nil
+	}
 	least, err := x.config(ctx, "min-replicas-to-write")
-	if err == nil && least == "0" && (n > 0 || x.address.mode != standalone) {
+	if err == nil && least == "0" && (n > 0 || x.address.mode == sentinel) {
 		x.warn("a primary that is cut off from its replicas goes on taking writes, which are lost when another one takes over " +
 			"(min-replicas-to-write is 0); set min-replicas-to-write 1")
 	}

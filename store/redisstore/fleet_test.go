@@ -1,9 +1,14 @@
 package redisstore_test
 
 import (
+	"context"
+	"errors"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"gatehouse/store"
 	"gatehouse/store/redisstore"
 	"gatehouse/store/storetest"
 )
@@ -11,7 +16,7 @@ import (
 // conforms runs the suite over a fleet. Its clock, far from the servers', is the suite's.
 func conforms(t *testing.T, f *storetest.Fleet) {
 	storetest.Run(t, func(t *testing.T, now func() time.Time) storetest.Engine {
-		f.FlushAll()
+		f.FlushAll(t)
 		s := open(t, redisstore.Options{URL: f.URL(), Now: now})
 		return storetest.Engine{Store: s, Reopen: func(t *testing.T) storetest.Store {
 			if err := s.Close(); err != nil {
@@ -25,3 +30,161 @@ func conforms(t *testing.T, f *storetest.Fleet) {
 func TestStore_conformsWithSentinels(t *testing.T) { conforms(t, storetest.Sentinels(t)) }
 
 func TestStore_conformsInACluster(t *testing.T) { conforms(t, storetest.Cluster(t)) }
+
+// faults are what happens to a primary, each with what mends it.
+var faults = map[string]func(*storetest.Node) (mend func()){
+	"killed": func(n *storetest.Node) func() { n.Kill(); return n.Restart },
+	"paused": func(n *storetest.Node) func() { n.Pause(); return n.Resume },
+	"cut":    func(n *storetest.Node) func() { n.Cut(); return n.Mend },
+}
+
+// survives takes the primary away under a steady load, round by round, and wants that nothing acknowledged is lost and the
+// store serves again within 15 s, without being opened anew. Cases RD-04 and RD-05 of attacks.md.
+func survives(t *testing.T, f *storetest.Fleet) {
+	s := open(t, redisstore.Options{URL: f.URL()})
+	for _, fault := range []string{"killed", "paused", "cut"}[:storetest.Rounds(1, 3)] {
+		t.Run(fault, func(t *testing.T) {
+			for round := range storetest.Rounds(1, 8) {
+				f.Whole(t)
+				f.FlushAll(t)
+				takeAway(t, f, s, fault, round)
+			}
+		})
+	}
+}
+
+func takeAway(t *testing.T, f *storetest.Fleet, s *redisstore.Store, fault string, round int) {
+	t.Helper()
+	var load storetest.Load
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- load.Run(ctx, s) }()
+	rounds := func(n int) {
+		t.Helper()
+		done := load.Rounds() + n
+		deadline := time.Now().Add(30 * time.Second)
+		for load.Rounds() < done {
+			if time.Now().After(deadline) {
+				t.Fatalf("no work is done any more; the last error was %v", s.Check(ctx))
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	rounds(50)
+	mend := faults[fault](f.Primary(t, store.Prefix+store.FeedKey))
+	rounds(50) // with another primary
+	mend()
+	f.Whole(t)
+	rounds(50)
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatalf("the load ended with %v", err)
+	}
+	storetest.WantAcknowledged(t, s, load.Acknowledged())
+	acknowledged, failed, longest := load.Outage()
+	t.Logf("round %d, primary %s: %d operations acknowledged, %d failed, %s without", round, fault, acknowledged, failed, longest.Round(time.Millisecond))
+	if longest > 15*time.Second {
+		t.Errorf("the store was away for %s", longest)
+	}
+}
+
+func TestStore_survivesTheLossOfAPrimaryWithSentinels(t *testing.T) {
+	survives(t, storetest.Sentinels(t))
+}
+
+func TestStore_survivesTheLossOfAPrimaryInACluster(t *testing.T) { survives(t, storetest.Cluster(t)) }
+
+// What the replica did not confirm is not acknowledged, and a count that was refused may only be too high.
+func TestStore_acknowledgesNothingThatNoReplicaHas(t *testing.T) {
+	primary := storetest.Redis(t)
+	host, port, err := net.SplitHostPort(primary.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := storetest.Redis(t, "--replicaof", host+" "+port)
+	s := open(t, redisstore.Options{URL: primary.URL() + "?replicas=1", Timeout: 600 * time.Millisecond})
+	advance := func(keep time.Duration) error {
+		_, _, err := s.Advance(t.Context(), store.TOTPKey("e"), 0, 1, 100, keep)
+		return err
+	}
+	storetest.WithinPatience(t, func() error { return advance(store.Forever) }) // the replica has arrived
+	before, _, err := s.Peek(t.Context(), store.TOTPKey("e"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica.Pause()
+	for what, err := range map[string]error{
+		"a used step": advance(store.Forever),
+		"a record":    putNew(t, s, "a"),
+		"a message":   func() error { _, err := s.Publish(t.Context(), nil); return err }(),
+	} {
+		if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "replicas") {
+			t.Errorf("%s that no replica has: %v, want ErrUnavailable and the reason", what, err)
+		}
+	}
+	if _, _, err := s.Advance(t.Context(), "bucket/x", 0, 1, 100, time.Minute); err != nil {
+		t.Errorf("an address's bucket waits for replicas: %v", err)
+	}
+	if after, _, err := s.Peek(t.Context(), store.TOTPKey("e")); err != nil || after <= before {
+		t.Errorf("the count was %d and is %d, %v; it must not be lower than what was tried", before, after, err)
+	}
+	replica.Resume()
+	storetest.WithinPatience(t, func() error { return advance(store.Forever) })
+}
+
+func putNew(t *testing.T, s *redisstore.Store, id string) error {
+	t.Helper()
+	_, err := s.Put(t.Context(), store.UserKey(id), nil, 0, time.Time{})
+	return err
+}
+
+// Case RD-05: Sentinels that are silent, and one that knows only the past.
+func TestStore_believesTheNewestSentinel(t *testing.T) {
+	f := storetest.Sentinels(t)
+	old := storetest.Redis(t)
+	_, port, err := net.SplitHostPort(old.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := storetest.Sentinel(t, port)
+	f.Sentinels[0].MustDo("SENTINEL", "FAILOVER", storetest.SentinelMaster)
+	storetest.WithinPatience(t, func() error {
+		if f.Primary(t, "any") == f.Nodes[0] {
+			return errors.New("no failover yet")
+		}
+		return nil
+	})
+	f.Whole(t)
+	f.Sentinels[1].Pause()
+	defer f.Sentinels[1].Resume()
+	s := open(t, redisstore.Options{URL: strings.Replace(f.URL(), "://", "://"+behind.Addr()+",", 1)})
+	if err := putNew(t, s, "a"); err != nil {
+		t.Error(err)
+	}
+	if got := old.MustDo("EXISTS", store.Prefix+"users"); got != ":0" {
+		t.Error("the store believed the Sentinel that knows only the past")
+	}
+}
+
+// Case RD-05: a slot moves while it is written to. Redirections are followed and nothing fails.
+func TestStore_followsAMovingSlot(t *testing.T) {
+	f := storetest.Cluster(t)
+	s := open(t, redisstore.Options{URL: f.URL()})
+	var load storetest.Load
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- load.Run(ctx, s) }()
+	for round := range storetest.Rounds(2, 50) {
+		for _, key := range []string{"crash", "crash/counter", store.FeedKey} {
+			f.MoveSlot(t, store.Prefix+key, f.Primary(t, strings.Repeat("x", round)))
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	storetest.WantAcknowledged(t, s, load.Acknowledged())
+	if acknowledged, failed, _ := load.Outage(); failed > 0 || acknowledged == 0 {
+		t.Errorf("%d operations acknowledged, %d failed", acknowledged, failed)
+	}
+}

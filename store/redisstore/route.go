@@ -3,8 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,6 +17,8 @@ type route interface {
 	primary(ctx context.Context, key string) (*redis.Client, error)
 	// redirected is the server that a redirection names.
 	redirected(ctx context.Context, addr string) (*redis.Client, error)
+	// confirmers is how many replicas can be asked to confirm what is written at a primary, if want would be right.
+	confirmers(primary *redis.Client, want int) int
 	// doubt asks for a new look at who is primary, without waiting for it, because a server was silent or refused.
 	doubt()
 	// servers are all that are or may become primary, for the start checks. done ends what was opened for them.
@@ -39,7 +39,7 @@ func newRoute(ctx context.Context, a address, o Options) (route, error) {
 	case sentinel:
 		return newSentinelRoute(ctx, a, o)
 	case cluster:
-		return clusterRoute{redis.NewClusterClient(a.clusterOptions(o))}, nil
+		return newClusterRoute(ctx, a, o), nil
 	default:
 		return singleRoute{redis.NewClient(a.options(a.hosts[0], o, a.dialer(o)))}, nil
 	}
@@ -49,6 +49,7 @@ func newRoute(ctx context.Context, a address, o Options) (route, error) {
 type singleRoute struct{ client *redis.Client }
 
 func (r singleRoute) primary(context.Context, string) (*redis.Client, error) { return r.client, nil }
+func (r singleRoute) confirmers(_ *redis.Client, want int) int               { return want }
 func (r singleRoute) doubt()                                                 {}
 func (r singleRoute) Close() error                                           { return r.client.Close() }
 
@@ -58,53 +59,6 @@ func (r singleRoute) redirected(context.Context, string) (*redis.Client, error) 
 
 func (r singleRoute) servers(context.Context) ([]server, func(), error) {
 	return []server{{addr: r.client.Options().Addr, client: r.client}}, func() {}, nil
-}
-
-// clusterRoute takes from the library the map of slots and a client for each node, and nothing of its way to repeat.
-type clusterRoute struct{ client *redis.ClusterClient }
-
-func (r clusterRoute) primary(ctx context.Context, key string) (*redis.Client, error) {
-	return r.client.MasterForKey(ctx, key)
-}
-
-func (r clusterRoute) doubt()       { r.client.ReloadState(context.Background()) } // starts at most one reload at a time
-func (r clusterRoute) Close() error { return r.client.Close() }
-
-func (r clusterRoute) redirected(ctx context.Context, addr string) (*redis.Client, error) {
-	all, done, err := r.servers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	for _, s := range all {
-		if s.addr == addr {
-			return s.client, nil
-		}
-	}
-	return nil, fmt.Errorf("redirected to %s, which is no node that the others know", addr)
-}
-
-// servers reads the map of slots anew.
-func (r clusterRoute) servers(ctx context.Context) ([]server, func(), error) {
-	var mu sync.Mutex
-	var all []server
-	primaries := map[*redis.Client]bool{}
-	err := r.client.ForEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		primaries[c] = true
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	err = r.client.ForEachShard(ctx, func(_ context.Context, c *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, server{addr: c.Options().Addr, client: c, replica: !primaries[c]})
-		return nil
-	})
-	return all, func() {}, err
 }
 
 // errUnreplicated is a write that this primary has done and too few replicas know of.
@@ -133,6 +87,9 @@ func (s *Store) run(ctx context.Context, key string, replicas int, do func(redis
 
 // send runs the command at one server. asking tells it that it was named by a node that is handing the slot over.
 func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, replicas int, do func(redis.Cmdable) redis.Cmder) error {
+	if replicas > 0 {
+		replicas = s.route.confirmers(client, replicas)
+	}
 	if !asking && replicas == 0 {
 		return do(client).Err()
 	}

@@ -63,6 +63,8 @@ func (r *sentinelRoute) redirected(context.Context, string) (*redis.Client, erro
 	return nil, errors.New("the server is a node of a Redis Cluster; use redis+cluster://")
 }
 
+func (r *sentinelRoute) confirmers(_ *redis.Client, want int) int { return want }
+
 func (r *sentinelRoute) doubt() {
 	select {
 	case r.doubted <- struct{}{}:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +48,78 @@ func Work(ctx context.Context, s Store, first int, acknowledged io.Writer) error
 		}
 		fmt.Fprintln(acknowledged, "publish", m)
 	}
+}
+
+// Load is steady work on a store that fails now and then. Safe for concurrent use.
+type Load struct {
+	mu           sync.Mutex
+	text         strings.Builder
+	last         int // round whose record was acknowledged
+	rounds       int // that were acknowledged to their end
+	errors       int
+	lastRound    time.Time
+	longest      time.Duration // between the ends of two rounds
+	acknowledged int
+}
+
+// Run works on s until ctx ends, and goes on after errors. It returns an error that is not ErrUnavailable, if there is one.
+func (l *Load) Run(ctx context.Context, s Store) error {
+	l.lastRound = time.Now()
+	for next := 0; ; {
+		err := Work(ctx, s, next, l)
+		l.mu.Lock()
+		next = max(next+1, l.last+2) // what was under way may be there
+		l.mu.Unlock()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		l.mu.Lock()
+		l.errors++
+		l.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Write takes a line from Work, and keeps the pace steady by taking its time.
+func (l *Load) Write(line []byte) (int, error) {
+	time.Sleep(500 * time.Microsecond)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.acknowledged++
+	verb, arg, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+	switch verb {
+	case "put":
+		l.last, _ = strconv.Atoi(arg) // Work prints numbers
+	case "publish":
+		l.rounds++
+		l.longest = max(l.longest, time.Since(l.lastRound))
+		l.lastRound = time.Now()
+	}
+	return l.text.Write(line)
+}
+
+// Acknowledged is what Work printed.
+func (l *Load) Acknowledged() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Rounds is how many rounds of four operations were acknowledged so far.
+func (l *Load) Rounds() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rounds
+}
+
+// Outage is how many operations were acknowledged, how many failed, and the longest time without a whole round of them.
+func (l *Load) Outage() (acknowledged, failed int, longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acknowledged, l.errors, l.longest
 }
 
 // WantAcknowledged fails the test unless everything that Work printed is in s. It returns the next free round. What was
@@ -98,11 +171,16 @@ func even(id string) bool { return strings.ContainsAny(id[len(id)-1:], "02468") 
 // WithinPatience calls do until it returns no error, and fails the test if that takes too long.
 func WithinPatience(t *testing.T, do func() error) {
 	t.Helper()
+	within(t, patience, do)
+}
+
+func within(t *testing.T, limit time.Duration, do func() error) {
+	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if err = do(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("not within %s: %v", patience, err)
+	t.Fatalf("not within %s: %v", limit, err)
 }

@@ -20,8 +20,8 @@ type Fleet struct {
 	// Sentinels are the Sentinels, if that is what watches over the nodes.
 	Sentinels []*Server
 
-	t   *testing.T
-	url string
+	url   string
+	ready func() error // everybody is up to date and knows everybody
 }
 
 // Node is one server of a fleet.
@@ -48,16 +48,17 @@ func (n *Node) Mend() {
 // URL is the store URL of the fleet.
 func (f *Fleet) URL() string { return f.url }
 
-// Primary is the node that takes writes to key now and is not cut off; the test fails if none does within patience.
-func (f *Fleet) Primary(key string) *Node {
-	f.t.Helper()
+// Primary is the node that takes writes to key now; the test fails if none does within patience. A node that was cut off
+// may not know yet that it is primary no more.
+func (f *Fleet) Primary(t *testing.T, key string) *Node {
+	t.Helper()
 	var primary *Node
-	WithinPatience(f.t, func() error {
+	WithinPatience(t, func() error {
 		for _, n := range f.Nodes {
 			if n.cmd == nil {
 				continue
 			}
-			reply, err := n.Do("SETRANGE", key, "0", "") // changes nothing
+			reply, err := n.Do("PEXPIRE", key, "1", "GT") // a write that changes nothing: no key ends sooner
 			if err == nil && strings.HasPrefix(reply, ":") {
 				primary = n
 				return nil
@@ -68,12 +69,18 @@ func (f *Fleet) Primary(key string) *Node {
 	return primary
 }
 
+// Whole waits until every node runs and the replicas are up to date, which takes some seconds after a failure.
+func (f *Fleet) Whole(t *testing.T) {
+	t.Helper()
+	within(t, 6*patience, f.ready)
+}
+
 // FlushAll empties every node.
-func (f *Fleet) FlushAll() {
-	f.t.Helper()
+func (f *Fleet) FlushAll(t *testing.T) {
+	t.Helper()
 	for _, n := range f.Nodes {
 		if reply, err := n.Do("FLUSHALL"); err != nil || reply != "+OK" && !strings.HasPrefix(reply, "-READONLY") {
-			f.t.Fatalf("FLUSHALL on %s: %s, %v", n.Addr(), reply, err)
+			t.Fatalf("FLUSHALL on %s: %s, %v", n.Addr(), reply, err)
 		}
 	}
 }
@@ -100,7 +107,7 @@ func portOf(t *testing.T, addr string) string {
 // Sentinels starts a primary, two replicas and three Sentinels, who replace a primary that is silent for a second.
 func Sentinels(t *testing.T) *Fleet {
 	t.Helper()
-	f := &Fleet{t: t}
+	f := &Fleet{}
 	var primary string // its port
 	for range 3 {
 		f.Nodes = append(f.Nodes, newNode(t, func(port string) []string {
@@ -117,26 +124,36 @@ func Sentinels(t *testing.T) *Fleet {
 	}
 	var hosts []string
 	for range 3 {
-		s := sentinelServer(t, primary)
+		s := Sentinel(t, primary)
 		f.Sentinels = append(f.Sentinels, s)
 		hosts = append(hosts, s.Addr())
 	}
 	f.url = "redis+sentinel://" + strings.Join(hosts, ",") + "/0?master=" + SentinelMaster
-	for _, s := range f.Sentinels {
-		WithinPatience(t, func() error {
+	f.ready = func() error {
+		for _, s := range f.Sentinels {
 			about, err := s.Do("INFO", "sentinel")
-			if err == nil && !strings.Contains(about, "slaves=2,sentinels=3") {
-				err = fmt.Errorf("a Sentinel does not know everybody yet: %s", about)
+			if err != nil || !strings.Contains(about, "slaves=2,sentinels=3") {
+				return fmt.Errorf("a Sentinel does not know everybody: %v, %s", err, about)
 			}
-			return err
-		})
+		}
+		return f.wantReplicas(2)
 	}
-	f.wantReplicas(2)
+	f.Whole(t)
 	return f
 }
 
-// sentinelServer starts a Sentinel, whose state is a file.
-func sentinelServer(t *testing.T, primary string) *Server {
+// wantReplicas says whether some node has so many replicas that are up to date.
+func (f *Fleet) wantReplicas(n int) error {
+	for _, node := range f.Nodes {
+		if about, err := node.Do("INFO", "replication"); err == nil && strings.Count(about, "state=online") >= n {
+			return nil
+		}
+	}
+	return fmt.Errorf("no node has %d replicas", n)
+}
+
+// Sentinel starts a Sentinel that watches over the primary at a port of loopback and finds the others there by itself.
+func Sentinel(t *testing.T, primary string) *Server {
 	t.Helper()
 	s := newServer(t)
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
@@ -151,25 +168,13 @@ func sentinelServer(t *testing.T, primary string) *Server {
 	return s
 }
 
-// wantReplicas waits until the first node has so many replicas that are up to date.
-func (f *Fleet) wantReplicas(n int) {
-	f.t.Helper()
-	WithinPatience(f.t, func() error {
-		about, err := f.Nodes[0].Do("INFO", "replication")
-		if err == nil && strings.Count(about, "state=online") < n {
-			err = fmt.Errorf("too few replicas: %s", about)
-		}
-		return err
-	})
-}
-
 // Cluster starts a Cluster of three primaries with a replica each, which replaces a primary that is silent for two seconds.
 func Cluster(t *testing.T) *Fleet {
 	t.Helper()
 	if _, err := exec.LookPath("redis-cli"); err != nil {
 		t.Fatalf("this test needs redis-cli: install the Debian package redis-tools (%v)", err)
 	}
-	f := &Fleet{t: t}
+	f := &Fleet{}
 	create := []string{"--cluster", "create"}
 	for range 6 {
 		bus := FreePort(t)
@@ -179,7 +184,7 @@ func Cluster(t *testing.T) *Fleet {
 			return []string{
 				"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus,
 				"--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", port,
-				"--cluster-announce-bus-port", portOf(t, busProxy.Addr()), "--min-replicas-to-write", "1",
+				"--cluster-announce-bus-port", portOf(t, busProxy.Addr()),
 				"--repl-diskless-sync-delay", "0", "--repl-timeout", "5",
 			}
 		})
@@ -191,7 +196,7 @@ func Cluster(t *testing.T) *Fleet {
 	if out, err := exec.CommandContext(t.Context(), "redis-cli", create...).CombinedOutput(); err != nil {
 		t.Fatalf("redis-cli: %v\n%s", err, out)
 	}
-	WithinPatience(t, func() error {
+	f.ready = func() error {
 		for _, n := range f.Nodes {
 			state, err := n.Do("CLUSTER", "INFO")
 			about, err2 := n.Do("INFO", "replication")
@@ -201,6 +206,24 @@ func Cluster(t *testing.T) *Fleet {
 			}
 		}
 		return nil
-	})
+	}
+	f.Whole(t)
 	return f
+}
+
+// MoveSlot moves the slot of key to another primary while it is used: first the slot is in between, then its keys move, then
+// everybody is told.
+func (f *Fleet) MoveSlot(t *testing.T, key string, to *Node) {
+	t.Helper()
+	from := f.Primary(t, key)
+	if from == to {
+		return
+	}
+	slot := strings.TrimPrefix(from.MustDo("CLUSTER", "KEYSLOT", key), ":")
+	source, target := from.MustDo("CLUSTER", "MYID"), to.MustDo("CLUSTER", "MYID")
+	to.MustDo("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
+	from.MustDo("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+	from.MustDo("MIGRATE", "127.0.0.1", portOf(t, to.Addr()), key, "0", "5000")
+	to.MustDo("CLUSTER", "SETSLOT", slot, "NODE", target)
+	from.MustDo("CLUSTER", "SETSLOT", slot, "NODE", target)
 }
