@@ -29,16 +29,6 @@ type machine struct {
 	readSecret func() (string, error)
 }
 
-// lookup returns a variable of the environment.
-func (m machine) lookup(name string) (string, bool) {
-	for _, variable := range m.environ {
-		if value, found := strings.CutPrefix(variable, name+"="); found {
-			return value, true
-		}
-	}
-	return "", false
-}
-
 // usageError is a command line that cannot be meant; it ends with exit code 2 and a pointer to the help.
 type usageError struct {
 	text    string
