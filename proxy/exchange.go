@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -105,14 +107,16 @@ func (x *exchange) serve() {
 	x.route.forward.ServeHTTP(x, x.incoming())
 }
 
-// incoming is the request as ReverseProxy gets it.
+// incoming is the request as ReverseProxy gets it. Of its header ReverseProxy sees only what it has to act upon; all the rest goes from
+// the client's header to the app's in rewrite, and is not copied in between.
 func (x *exchange) incoming() *http.Request {
 	in := x.in.WithContext(x)
-	if len(in.Header["Upgrade"]) > 0 && !x.websocket {
-		// ReverseProxy would ask the app for the upgrade. The rest of the request goes on as a plain one.
-		in.Header = in.Header.Clone()
-		in.Header.Del("Upgrade")
-		in.Header.Del("HTTP2-Settings")
+	in.Header = nil
+	if x.websocket { // ReverseProxy asks the app for any upgrade that it finds
+		in.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": x.in.Header["Upgrade"]}
+	}
+	if trailers := x.in.Header["Te"]; len(trailers) > 0 && in.Header == nil {
+		in.Header = http.Header{"Te": trailers}
 	}
 	if in.Body != nil && in.ContentLength != 0 {
 		x.upload = &upload{ReadCloser: in.Body, in: x.in}
@@ -121,12 +125,14 @@ func (x *exchange) incoming() *http.Request {
 	return in
 }
 
-// rewrite makes the request for the app: ReverseProxy has removed the hop-by-hop headers; what a client may not say is
-// deleted next, and what the gateway says is set last.
+// rewrite makes the request for the app: what belongs to the connection and what a client may not say stays behind, and what the
+// gateway says is set last.
 func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	out := pr.Out
 	*out.URL = x.url // ReverseProxy made a copy for this request
-	forged := stripClient(out.Header)
+	header, forged := passOn(x.in.Header)
+	maps.Copy(header, out.Header) // what ReverseProxy says to the app's connection
+	out.Header = header
 	session.StripRequest(out.Header)
 	if x.who.Bearer {
 		out.Header.Del("Authorization") // any other value is the app's: Authenticate refuses what it finds of ours elsewhere
@@ -160,7 +166,25 @@ func (x *exchange) modify(answer *http.Response) error {
 		stripApp(answer.Trailer)
 		answer.Body = &download{ReadCloser: answer.Body, answer: answer}
 	}
+	x.handOver(answer)
 	return nil
+}
+
+// handOver gives the header of the app's answer to the client's as it is. ReverseProxy would copy it line by line, which is left to it
+// only where it looks into the header: to switch protocols, and to see that an answer is a stream of events and must not wait.
+func (x *exchange) handOver(answer *http.Response) {
+	if answer.StatusCode == http.StatusSwitchingProtocols || isEventStream(answer.Header) {
+		return
+	}
+	maps.Copy(x.Header(), answer.Header)
+	answer.Header = nil
+}
+
+// isEventStream reports whether ReverseProxy could take an answer for server-sent events.
+func isEventStream(h http.Header) bool {
+	const name = "text/event-stream"
+	kind := strings.TrimLeft(h.Get("Content-Type"), " \t")
+	return len(kind) >= len(name) && strings.EqualFold(kind[:len(name)], name)
 }
 
 // freshCookies are the cookies of a renewal, unless the app took so long to answer that another request may have brought the

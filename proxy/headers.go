@@ -171,6 +171,39 @@ func mayClaim(name string) bool {
 	return false
 }
 
+// addedHeaders is how many headers identify sets at most.
+const addedHeaders = 8
+
+// passOn is what an app gets of a client's header: everything but what belongs to the client's connection and what is protected. It
+// reports whether anything claimed an identity. The values are the client's own and must not be written to.
+func passOn(client http.Header) (header http.Header, forged bool) {
+	header = make(http.Header, len(client)+addedHeaders)
+	connection := client["Connection"]
+	for name, values := range client {
+		switch claimOf(name) {
+		case unprotected:
+			if !isHopByHop(name) && !hasToken(connection, name) {
+				header[name] = values
+			}
+		case claimsOurs, claimsWho:
+			forged = true
+		case claimsOrigin:
+		}
+	}
+	return header, forged
+}
+
+// isHopByHop reports whether a header is about the connection whether or not Connection names it (RFC 9110, section 7.6.1, and what
+// older specifications listed).
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade", "Http2-Settings":
+		return true
+	}
+	return false
+}
+
 // stripClient takes every protected name out of what a client sent, and reports whether one claimed an identity.
 func stripClient(h http.Header) (forged bool) {
 	for name := range h {
@@ -210,7 +243,7 @@ func stripApp(h http.Header) {
 
 // identify sets what the gateway says about a request. Absent means absent: a header is set only where there is a value.
 func identify(h http.Header, who session.Principal, assertion string, address netip.Addr, r *route) {
-	values := make([]string, 0, 8) // one array for all
+	values := make([]string, 0, addedHeaders) // one array for all
 	set := func(name, value string) {
 		if value != "" {
 			values = append(values, value)
