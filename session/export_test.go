@@ -16,3 +16,6 @@ func Held(m *Manager) (tokens int, revoked int64) {
 	})
 	return tokens, m.revoked.count.Load() + m.revoked.rules.Load()
 }
+
+// Writing returns how many notes are being written.
+func Writing(m *Manager) int { return int(m.notes.Load()) }

@@ -18,6 +18,8 @@ import (
 	"gatehouse/session/token"
 	"gatehouse/store"
 	"gatehouse/store/boltstore"
+	"gatehouse/store/redisstore"
+	"gatehouse/store/storetest"
 )
 
 const (
@@ -56,6 +58,7 @@ type line struct {
 	gap      bool
 	fail     map[string]bool // by operation
 	counts   map[string]int
+	advanced int
 	afterGet func(store.Key) // once
 	steps    *[]string       // shared with the recorder: the order of what is done
 }
@@ -133,7 +136,9 @@ func (l *line) Advance(ctx context.Context, key store.CounterKey, floor, step, c
 	if err := l.pass("advance"); err != nil {
 		return 0, false, err
 	}
-	return l.Counters.Advance(ctx, key, floor, step, ceil, keep)
+	value, ok, err := l.Counters.Advance(ctx, key, floor, step, ceil, keep)
+	l.set(func() { l.advanced++ })
+	return value, ok, err
 }
 
 func (l *line) Peek(ctx context.Context, key store.CounterKey) (int64, bool, error) {
@@ -234,10 +239,18 @@ func (r *recorder) causes() []string {
 	return out
 }
 
+// engine is a store without its sealing.
+type engine interface {
+	store.Records
+	store.Counters
+	store.Feed
+	Close() error
+}
+
 // house is a store and what its gateways share.
 type house struct {
 	clock    *clock
-	store    *boltstore.Store
+	store    engine
 	dir      string
 	keys     *token.KeySet
 	accounts *accounts
@@ -259,16 +272,36 @@ func newHouse(tb testing.TB) *house {
 		}, disabled: map[string]bool{},
 	}}
 	h.dir = tb.TempDir()
-	var err error
-	h.store, err = boltstore.Open(tb.Context(), boltstore.Options{Path: filepath.Join(h.dir, "store.db"), Now: h.clock.Now})
+	db, err := boltstore.Open(tb.Context(), boltstore.Options{Path: filepath.Join(h.dir, "store.db"), Now: h.clock.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}
+	h.store = db
 	tb.Cleanup(func() { _ = h.store.Close() })
 	if h.keys, err = token.NewKeySet(h.clock.Now()); err != nil {
 		tb.Fatal(err)
 	}
 	return h
+}
+
+// newRedisHouse is a house on a real Redis, reached through a proxy that can fail.
+func newRedisHouse(t *testing.T) (*house, *storetest.Proxy) {
+	t.Helper()
+	h := newHouse(t)
+	way := storetest.FaultProxy(t, storetest.Redis(t).Addr())
+	h.store = connect(t, h, way.URL())
+	return h, way
+}
+
+// connect opens a Redis for one gateway.
+func connect(t *testing.T, h *house, url string) engine {
+	t.Helper()
+	db, err := redisstore.Open(t.Context(), redisstore.Options{URL: url, Now: h.clock.Now, Logger: discardLogger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // gateway makes a gateway that does not follow the feed.
