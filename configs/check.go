@@ -33,6 +33,7 @@ func check(cfg Config, origins map[string]Place, known []Problem) []Problem {
 		{c.listen, []string{"listen"}},
 		{c.externalURL, []string{"external_url", "listen"}},
 		{c.upstream, []string{"upstream", "external_url", "listen", "admin_listen"}},
+		{c.storeCA, []string{"store_ca_file", "store"}},
 		{c.rootKey, []string{"root_key", "root_key_file", "store"}},
 		{c.admin, []string{"admin_listen", "admin_token_file", "listen", "data"}},
 		{c.idle, []string{"session.idle", "session.absolute"}},
@@ -123,6 +124,12 @@ func (c *checker) rootKey() {
 		c.problem("root_key", "is empty")
 	case c.cfg.Store.Shared() && c.cfg.RootKey.IsZero() && c.cfg.RootKeyFile == "":
 		c.problem("store", "is shared, so all its gateways need the same root key: give root_key_file or %sROOT_KEY, made once with: openssl rand -base64 32", Prefix)
+	}
+}
+
+func (c *checker) storeCA() {
+	if c.cfg.StoreCAFile != "" && !c.cfg.Store.TLS() {
+		c.problem("store_ca_file", "is for a store with TLS; write rediss in place of redis")
 	}
 }
 

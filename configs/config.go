@@ -39,9 +39,15 @@ type Config struct {
 	// with mode 0700 and belongs to one running gateway.
 	Data string `config:"data" min:"1" flag:"folder of the store file, keys, audit log and admin socket"`
 
-	// Store says where state lives: bolt, a file in the data folder, for one gateway; redis://[user:password@]host:port/db, or
-	// rediss:// for TLS, for several gateways that share it. A URL with a password belongs into GATEHOUSE_STORE_FILE.
-	Store StoreURL `config:"store" flag:"bolt, redis:// or rediss://"`
+	// Store says where state lives: bolt, a file in the data folder, for one gateway; for several gateways that share it
+	// redis://[user:password@]host:port/db, redis+sentinel://[user:password@]host:port,…/db?master=NAME or
+	// redis+cluster://[user:password@]host:port,…, with TLS as rediss, rediss+sentinel, rediss+cluster. Parameters are in
+	// docs/operating.md. A URL with a password belongs into GATEHOUSE_STORE_FILE.
+	Store StoreURL `config:"store" flag:"bolt, or a redis://, redis+sentinel:// or redis+cluster:// URL (rediss…: with TLS)"`
+
+	// StoreCAFile holds the certificates, in PEM, of the authorities that may vouch for the servers of the store, in place of
+	// those of the system. Only with TLS.
+	StoreCAFile string `config:"store_ca_file"`
 
 	// RootKey is the key under which all stored secrets are sealed: 32 random bytes in base64. It is given in the environment
 	// only; root_key_file is the better place.

@@ -284,7 +284,13 @@ func TestLoad_refuses(t *testing.T) {
 		{"a shared store without a root key", "store: redis://127.0.0.1:6379/0", nil, "same root key"},
 		{"both forms of the root key", "", []string{"GATEHOUSE_ROOT_KEY=a", "GATEHOUSE_ROOT_KEY_FILE=b"}, "GATEHOUSE_ROOT_KEY and GATEHOUSE_ROOT_KEY_FILE are both set"},
 		{"an empty root key", "", []string{"GATEHOUSE_ROOT_KEY= "}, "GATEHOUSE_ROOT_KEY is empty"},
-		{"a Sentinel", "store: redis+sentinel://a,b/0?master=m", nil, "this version cannot use"},
+		{"Sentinels without a name", "store: redis+sentinel://a:1,b:2/0", nil, "what the Sentinels call the primary"},
+		{"a Sentinel without a host", "store: 'redis+sentinel://a:1,,b/0?master=m'", nil, "is not a URL of the form redis+sentinel"},
+		{"a database of a Cluster", "store: redis+cluster://a:1,b:2/1", nil, "the only one in a Cluster"},
+		{"a Cluster with a named port", "store: rediss+cluster://a:port", nil, "is not a URL of the form rediss+cluster"},
+		{"several servers", "store: redis://a,b", nil, "redis+sentinel:// for Sentinels"},
+		{"another kind of Redis", "store: redis+ring://a", nil, "must be bolt, redis"},
+		{"an authority without TLS", "store: redis://a\nroot_key_file: k\nstore_ca_file: ca.pem", nil, "write rediss in place of redis"},
 		{"another database", "store: postgres://x", nil, "must be bolt, redis"},
 		{"a path for bolt", "store: bolt:///var/x", nil, "is just bolt"},
 		{"a store without a host", "store: redis:///0", nil, "is not a URL of the form"},
@@ -409,8 +415,17 @@ func TestLoaded_neverShowsSecrets(t *testing.T) {
 	if loaded.Config.RootKey.Reveal() != "geheim" || !strings.Contains(loaded.Config.Store.Reveal(), "geheim") {
 		t.Error("Reveal does not give the secret")
 	}
-	if want := "redis://user:[hidden]@127.0.0.1:6379/0"; loaded.Config.Store.String() != want {
-		t.Errorf("got %s, want %s", loaded.Config.Store, want)
+	for store, want := range map[string]string{
+		"redis://user:geheim@127.0.0.1:6379/0": "redis://user:[hidden]@127.0.0.1:6379/0",
+		"redis://127.0.0.1":                    "redis://127.0.0.1",
+		"rediss+cluster://:geheim@a:1,[::1]:2": "rediss+cluster://:[hidden]@a:1,[::1]:2",
+		"redis+sentinel://u:geheim%40@a:1,b:2/0?master=m&replicas=2&sentinel_password=geheim": "redis+sentinel://u:[hidden]@a:1,b:2/0?" +
+			"master=m&replicas=2&sentinel_password=[hidden]",
+	} {
+		shown := load(t, "", "GATEHOUSE_STORE="+store, "GATEHOUSE_ROOT_KEY=geheim").Config.Store
+		if shown.String() != want || shown.Reveal() != store {
+			t.Errorf("got %s, want %s", shown, want)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -88,7 +90,11 @@ func (s *state) openEngine(ctx context.Context, config configs.Config, deps Deps
 		}
 		s.engine = db
 	} else {
-		db, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store.Reveal(), Now: deps.Now, Logger: deps.Logger})
+		roots, err := storeAuthorities(config.StoreCAFile)
+		if err != nil {
+			return fmt.Errorf("read store_ca_file: %w", err)
+		}
+		db, err := redisstore.Open(ctx, redisstore.Options{URL: config.Store.Reveal(), Now: deps.Now, TLS: roots, Logger: deps.Logger})
 		if err != nil {
 			return fmt.Errorf("open the store: %w", err)
 		}
@@ -96,6 +102,22 @@ func (s *state) openEngine(ctx context.Context, config configs.Config, deps Deps
 	}
 	s.closers = append(s.closers, s.engine.Close)
 	return nil
+}
+
+// storeAuthorities trusts the authorities of a file, or those of the system if there is none.
+func storeAuthorities(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // openKeys reads the root key, opens the keyring with it, and reads or creates this store's keys.
