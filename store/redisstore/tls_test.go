@@ -8,10 +8,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,8 +21,8 @@ import (
 	"gatehouse/store/storetest"
 )
 
-// certificate writes a certificate for localhost and its key, and returns their paths and who trusts them.
-func certificate(t *testing.T) (certPath, keyPath string, roots *x509.CertPool) {
+// certificate writes a certificate for localhost and addresses and its key, and returns their paths and who trusts them.
+func certificate(t *testing.T, addresses ...net.IP) (certPath, keyPath string, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -28,7 +30,8 @@ func certificate(t *testing.T) (certPath, keyPath string, roots *x509.CertPool) 
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: addresses,
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -67,5 +70,60 @@ func TestStore_speaksTLS(t *testing.T) {
 		URL: "rediss://" + net.JoinHostPort("127.0.0.1", port), Now: time.Now, TLS: &tls.Config{RootCAs: roots},
 	}); err == nil {
 		t.Error("a certificate for another name is accepted")
+	}
+}
+
+// TestStore_speaksTLSWithSentinelsAndInACluster also logs in with an ACL user, and at the Sentinel with its own password.
+// Servers that others name are checked by the address they are named with.
+func TestStore_speaksTLSWithSentinelsAndInACluster(t *testing.T) {
+	cert, key, roots := certificate(t, net.IPv4(127, 0, 0, 1))
+	options := func(port string) []string {
+		return []string{
+			"tls-port", port, "tls-cert-file", cert, "tls-key-file", key, "tls-ca-cert-file", cert, "tls-auth-clients", "no",
+			"tls-replication", "yes",
+		}
+	}
+	arguments := func(options ...string) (args []string) {
+		for i := 0; i < len(options); i += 2 {
+			args = append(args, "--"+options[i], options[i+1])
+		}
+		return args
+	}
+	user := []string{"ACL", "SETUSER", "gatehouse", "on", ">hunter2", "~gatehouse:*", "+@all"}
+
+	port, sentinelPort := storetest.FreePort(t), storetest.FreePort(t)
+	storetest.Redis(t, arguments(options(port)...)...).MustDo(user...)
+	lines := []string{"requirepass hunter3"}
+	for o := options(sentinelPort); len(o) > 0; o = o[2:] {
+		lines = append(lines, o[0]+" "+o[1])
+	}
+	storetest.Sentinel(t, port, lines...)
+	sentinels := "rediss+sentinel://gatehouse:hunter2@localhost:" + sentinelPort + "?master=" + storetest.SentinelMaster + "&replicas=0"
+
+	port = storetest.FreePort(t)
+	node := storetest.Redis(t, append(arguments(options(port)...),
+		"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", storetest.FreePort(t), "--cluster-announce-ip", "127.0.0.1")...)
+	node.MustDo(user...)
+	node.MustDo("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+	storetest.WithinPatience(t, func() error {
+		if state := node.MustDo("CLUSTER", "INFO"); !strings.Contains(state, "cluster_state:ok") {
+			return errors.New(state)
+		}
+		return nil
+	})
+	for name, url := range map[string]string{
+		"Sentinel": sentinels + "&sentinel_password=hunter3",
+		"Cluster":  "rediss+cluster://gatehouse:hunter2@localhost:" + port,
+	} {
+		s := open(t, redisstore.Options{URL: url, TLS: &tls.Config{RootCAs: roots}})
+		if _, err := s.Publish(t.Context(), []byte("x")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		wantRefused(t, url, "certificate")
+	}
+	if _, err := redisstore.Open(t.Context(), redisstore.Options{
+		URL: sentinels, Now: time.Now, TLS: &tls.Config{RootCAs: roots},
+	}); err == nil || !strings.Contains(err.Error(), "NOAUTH") {
+		t.Errorf("without the Sentinel's password: %v, want NOAUTH", err)
 	}
 }

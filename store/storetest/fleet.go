@@ -152,14 +152,15 @@ func (f *Fleet) wantReplicas(n int) error {
 	return fmt.Errorf("no node has %d replicas", n)
 }
 
-// Sentinel starts a Sentinel that watches over the primary at a port of loopback and finds the others there by itself.
-func Sentinel(t *testing.T, primary string) *Server {
+// Sentinel starts a Sentinel that watches over the primary at a port of loopback and finds the others there by itself. lines
+// are added to its configuration.
+func Sentinel(t *testing.T, primary string, lines ...string) *Server {
 	t.Helper()
 	s := newServer(t)
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor %[3]s 127.0.0.1 %[4]s 2\n"+
 		"sentinel down-after-milliseconds %[3]s 1000\nsentinel failover-timeout %[3]s 5000\n",
-		portOf(t, s.addr), filepath.Dir(file), SentinelMaster, primary)
+		portOf(t, s.addr), filepath.Dir(file), SentinelMaster, primary) + strings.Join(lines, "\n") + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
