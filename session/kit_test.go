@@ -60,7 +60,9 @@ type line struct {
 	counts   map[string]int
 	advanced int
 	afterGet func(store.Key) // once
-	steps    *[]string       // shared with the recorder: the order of what is done
+	// beforeDelete runs once.
+	beforeDelete func()
+	steps        *[]string // shared with the recorder: the order of what is done
 }
 
 var errCut = errors.Join(store.ErrUnavailable, errors.New("cut by the test"))
@@ -119,6 +121,13 @@ func (l *line) Put(ctx context.Context, key store.Key, value []byte, version uin
 }
 
 func (l *line) Delete(ctx context.Context, key store.Key, version uint64) error {
+	l.mu.Lock()
+	act := l.beforeDelete
+	l.beforeDelete = nil
+	l.mu.Unlock()
+	if act != nil {
+		act()
+	}
 	if err := l.pass("delete"); err != nil {
 		return err
 	}
@@ -251,6 +260,7 @@ type engine interface {
 type house struct {
 	clock    *clock
 	store    engine
+	redis    *storetest.Server // nil on bolt
 	dir      string
 	keys     *token.KeySet
 	accounts *accounts
@@ -288,7 +298,8 @@ func newHouse(tb testing.TB) *house {
 func newRedisHouse(t *testing.T) (*house, *storetest.Proxy) {
 	t.Helper()
 	h := newHouse(t)
-	way := storetest.FaultProxy(t, storetest.Redis(t).Addr())
+	h.redis = storetest.Redis(t)
+	way := storetest.FaultProxy(t, h.redis.Addr())
 	h.store = connect(t, h, way.URL())
 	return h, way
 }
