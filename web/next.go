@@ -62,6 +62,10 @@ func plainPath(u *url.URL) bool {
 	if u.Host != "" && p == "" {
 		return true
 	}
+	// As it is sent, too: "%2F@evil.test" behind our origin would make our host's name the user information of another host.
+	if !strings.HasPrefix(u.EscapedPath(), "/") {
+		return false
+	}
 	if !strings.HasPrefix(p, "/") || strings.HasPrefix(p, "//") || strings.HasPrefix(p, Prefix) || p+"/" == Prefix {
 		return false
 	}
@@ -76,8 +80,8 @@ func plainPath(u *url.URL) bool {
 	return true
 }
 
-// goTo sends the browser to a checked next. The address is made from the configured origin, so nothing in it can name
-// another host.
+// goTo sends the browser to a checked next. The address is made from the configured origin and what begins with a slash, so
+// nothing in it can name another host.
 func (e *Edge) goTo(w http.ResponseWriter, r *http.Request, next string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
