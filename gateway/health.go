@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gatehouse/problem"
+	"gatehouse/store/redisstore"
 	"gatehouse/web"
 )
 
@@ -44,7 +45,8 @@ const (
 func (g *Gateway) ready(ctx context.Context) Readiness {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	parts := map[string]Part{"store": g.storePart(ctx), "audit": {State: stateOK}, "feed": {State: stateOK}, "clock": g.clock.part()}
+	parts := map[string]Part{"store": g.storePart(ctx), "audit": {State: stateOK}, "feed": {State: stateOK}}
+	parts["clock"] = g.clockPart() // after the store, which was asked for its time
 	if err := g.log.Healthy(); err != nil {
 		g.deps.Logger.WarnContext(ctx, "audit log is not healthy", "error", err)
 		parts["audit"] = Part{State: stateFailed, Note: "records cannot be written: logins and changes are refused"}
@@ -65,6 +67,16 @@ func (g *Gateway) storePart(ctx context.Context) Part {
 		return Part{State: stateFailed, Note: "the store does not answer: logins are refused, known sessions go on until their access tokens expire"}
 	}
 	return Part{State: stateOK}
+}
+
+// clockPart warns of a clock that was set, and of one that differs from the store's: what one gateway signs another must accept,
+// and the leeway is 30 s.
+func (g *Gateway) clockPart() Part {
+	shared, ok := g.engine.(interface{ Skew() time.Duration })
+	if ok && shared.Skew().Abs() > redisstore.MaxSkew {
+		return Part{State: stateDegraded, Note: "the clock differs from that of the store: other gateways may refuse what this one signs"}
+	}
+	return g.clock.part()
 }
 
 // health serves healthz (the process answers) and readyz (it can sign people in).
