@@ -34,8 +34,8 @@ prove: deps ## run every test with its full counts (hours) and write docs/proof.
 	@.ci/prove
 
 .PHONY: bench
-bench: ## run the micro-benchmarks
-	@$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build ## measure beside the floor and other proxies (a quarter of an hour; BENCH='-n 3 -d 1s' is shorter) and write docs/performance.md
+	@$(GO) run ./internal/bench -o docs/performance.md $(BENCH)
 
 .PHONY: fuzz
 fuzz: ## fuzz every fuzz target for FUZZTIME (default 30s) each
