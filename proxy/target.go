@@ -15,11 +15,14 @@ type target struct {
 
 // readTarget takes the path and the query out of the request line as they were sent. net/url decodes them, and what it
 // writes back is not always what it read (`"`, `|`, `^`, bytes beyond ASCII): an app would see another path than the
-// client sent. It refuses what is no path: "*", the authority of CONNECT, and a fragment, which has no place in a
-// request (RFC 9112, section 3.2) and which apps cut off or keep as they please.
+// client sent. It refuses what is no path: "*", the authority of CONNECT, addresses that are not HTTP's, and a fragment,
+// which has no place in a request (RFC 9112, section 3.2) and which apps cut off or keep as they please.
 func readTarget(r *http.Request) (target, bool) {
 	raw := r.RequestURI
 	if r.URL.Scheme != "" { // the absolute form (RFC 9112, section 3.2.2): its authority has become r.Host
+		if r.URL.Scheme != "http" && r.URL.Scheme != "https" || r.URL.Host == "" {
+			return target{}, false // RFC 9110, section 4.2.1: without a host it is invalid
+		}
 		_, rest, _ := strings.Cut(raw, "://")
 		if start := strings.IndexAny(rest, "/?"); start >= 0 {
 			raw = rest[start:]
