@@ -41,9 +41,9 @@ var layerOf = map[string]int{
 }
 
 // kit reports whether a package exists for tests, which its name says as net/http/httptest's does. Kits may import everything;
-// only tests and kits import them.
+// only tests and kits import them. internal/bench is a program that measures the others, and is not shipped either.
 func kit(pkg string) bool {
-	return strings.HasSuffix(pkg, "test") || pkg == "internal/layers" || pkg == "internal/attacks"
+	return strings.HasSuffix(pkg, "test") || slices.Contains([]string{"internal/attacks", "internal/bench", "internal/layers"}, pkg)
 }
 
 // Sets of packages that rules name.
