@@ -108,6 +108,8 @@ func New(o Options) *Windows {
 type Reservation struct {
 	key store.Key
 	id  string
+	// written is the record with this slot, so that settling it, in the usual case that nobody came in between, needs no read.
+	written store.Record
 }
 
 // Reserve takes a slot for one attempt, which may be verified only if this returns no error. *LockedError if the window is
@@ -123,7 +125,9 @@ func (w *Windows) Reserve(ctx context.Context, subject, class string) (Reservati
 	defer cancel()
 	r := Reservation{key: w.key(subject, class), id: rand.Text()}
 	var refused error
-	err := store.Update(ctx, w.records, r.key, func(old store.Record) ([]byte, time.Time, error) {
+	absent := store.Record{Key: r.key} // as it is unless something went wrong lately
+	var err error
+	r.written, err = w.update(ctx, absent, func(old store.Record) ([]byte, time.Time, error) {
 		now := w.now().UTC()
 		win, corrected, err := w.rules.open(old, subject, class, now)
 		if err != nil {
@@ -143,6 +147,29 @@ func (w *Windows) Reserve(ctx context.Context, subject, class string) (Reservati
 		return Reservation{}, fmt.Errorf("reserve slot: %w", err)
 	}
 	return r, nil
+}
+
+// update is store.Update that first assumes the record to be as in guess, which saves the read. If it is not, nothing was
+// written and store.Update follows. What was written is returned, with version 0 if it is not known: it is a guess again.
+func (w *Windows) update(ctx context.Context, guess store.Record, change func(store.Record) ([]byte, time.Time, error)) (store.Record, error) {
+	written := store.Record{Key: guess.Key}
+	old := store.Record{Key: guess.Key, Value: slices.Clone(guess.Value), Version: guess.Version}
+	value, expires, err := change(old)
+	switch {
+	case err != nil:
+		err = store.ErrConflict // what was decided on a guess is decided again
+	case value == nil && old.Version == 0:
+		return written, nil
+	case value == nil:
+		err = w.records.Delete(ctx, guess.Key, old.Version)
+	default:
+		written.Value = value
+		written.Version, err = w.records.Put(ctx, guess.Key, value, old.Version, expires)
+	}
+	if errors.Is(err, store.ErrConflict) {
+		return store.Record{Key: guess.Key}, store.Update(ctx, w.records, guess.Key, change)
+	}
+	return written, err
 }
 
 // Settled is the state of the window behind one settled attempt.
@@ -167,7 +194,7 @@ func (w *Windows) Settle(ctx context.Context, r Reservation, how Outcome) (Settl
 	ctx, cancel := unhurried(ctx)
 	defer cancel()
 	var settled Settled
-	err := store.Update(ctx, w.records, r.key, func(old store.Record) ([]byte, time.Time, error) {
+	_, err := w.update(ctx, r.written, func(old store.Record) ([]byte, time.Time, error) {
 		now := w.now().UTC()
 		win, _, err := w.rules.open(old, "", "", now)
 		if err != nil {

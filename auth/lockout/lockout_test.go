@@ -530,6 +530,10 @@ func (broken) Get(context.Context, store.Key) (store.Record, error) {
 	return store.Record{}, store.ErrUnavailable
 }
 
+func (broken) Put(context.Context, store.Key, []byte, uint64, time.Time) (uint64, error) {
+	return 0, store.ErrUnavailable
+}
+
 func (broken) List(context.Context, store.Collection) ([]store.Record, error) {
 	return nil, store.ErrUnavailable
 }
