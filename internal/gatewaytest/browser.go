@@ -35,19 +35,17 @@ type door struct {
 	url, address string
 }
 
-// connect makes a client with a pool of its own that finds the gateway's address behind its URL, as a name service or a
-// balancer would.
-func (d door) connect(t testing.TB) *http.Client {
-	host := strings.TrimPrefix(d.url, "http://")
-	transport := &http.Transport{
-		MaxIdleConnsPerHost: 16,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if address == host {
-				address = d.address
-			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
+// Dial finds the gateway's address behind its URL, as a name service or a balancer would; it is a DialContext of net/http.
+func (d door) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if address == strings.TrimPrefix(d.url, "http://") {
+		address = d.address
 	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// connect makes a client with a pool of its own.
+func (d door) connect(t testing.TB) *http.Client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 16, DialContext: d.Dial}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
