@@ -130,6 +130,7 @@ func (f *follower) place(ctx context.Context) error {
 		return err
 	}
 	f.m.verified.forget()
+	f.m.o.Keys.Changed() // it may have been announced in what was missed
 	f.cursor, f.placed = cursor, true
 	return nil
 }
@@ -142,9 +143,6 @@ func (m *Manager) take(text []byte) {
 	var begun message
 	if json.Unmarshal(text, &begun) != nil || !begun.First || begun.By == m.name {
 		return
-	}
-	if now := m.o.Now(); !believable(time.UnixMicro(begun.Before), now) {
-		begun.Before = now.UnixMicro()
 	}
 	m.finishLater(begun)
 }
@@ -188,12 +186,14 @@ func (m *Manager) deleteEnded(ctx context.Context, begun message) error {
 	defer cancel()
 	ended := begun.Sessions
 	if begun.Before != 0 {
+		// Again, for the clock may have been set back since it was taken: sessions made by the right clock are not meant.
+		before := min(begun.Before, m.o.Now().UnixMicro())
 		all, err := m.all(ctx, user)
 		if err != nil {
 			return err
 		}
 		for _, s := range all {
-			if s.doc.Created < begun.Before && s.id.String() != begun.Except {
+			if s.doc.Created < before && s.id.String() != begun.Except {
 				ended = append(ended, s.id.String())
 			}
 		}

@@ -17,8 +17,8 @@ import (
 const (
 	// missingEvery is the least time between two reads for keys that are unknown here, whoever asks with whatever kid.
 	missingEvery = time.Second
-	// keysEvery is how often the keys are read and held against the schedule, by the clock; an announcement is faster.
-	keysEvery = time.Minute
+	// restAfterError is how many seconds pass before the keys are looked at again when the store was away.
+	restAfterError = 5
 	// keysTimeout bounds one look at the store.
 	keysTimeout = 2 * time.Second
 
@@ -53,6 +53,8 @@ type Keys struct {
 	o       KeysOptions
 	current atomic.Pointer[token.KeySet]
 	changed chan struct{}
+	// unannounced says that a change was written and could not be published.
+	unannounced atomic.Bool
 
 	mu      sync.Mutex // held from reading or writing the record to taking over what it holds, so that nothing older comes last
 	missing sync.Mutex
@@ -135,32 +137,46 @@ func (k *Keys) stored(ctx context.Context) (*token.KeySet, uint64, error) {
 	return set, record.Version, nil
 }
 
-// Run keeps the keys as the record and the schedule have them, until ctx is done.
+// Run keeps the keys as the record and the schedule have them, until ctx is done. It reads the record when a change is announced,
+// or due; nothing is read to no purpose.
 func (k *Keys) Run(ctx context.Context) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	var looked time.Time
+	rest := 0 // ticks to let pass after an error
 	for {
-		announced := false
+		stale := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.changed:
-			announced = true
+		case <-k.notice(rest):
+			stale = true
 		case <-ticker.C:
+			if rest = max(rest-1, 0); rest > 0 {
+				continue
+			}
+			_, change, err := k.Current().Due(k.o.Now())
+			stale = change != "" || err != nil
 		}
-		now := k.o.Now()
-		if age := now.Sub(looked); !announced && age >= 0 && age < keysEvery {
+		if k.unannounced.Load() {
+			k.announce(ctx)
+		}
+		if !stale {
 			continue
 		}
-		if err := k.keep(ctx); err != nil {
-			if ctx.Err() == nil {
-				k.o.Logger.WarnContext(ctx, "signing keys cannot be kept", "err", err)
-			}
-			continue // and again with the next tick
+		if err := k.keep(ctx); err != nil && ctx.Err() == nil {
+			k.o.Logger.WarnContext(ctx, "signing keys cannot be kept", "err", err)
+			rest = restAfterError
+			k.Changed() // what was announced is still to be read
 		}
-		looked = now
 	}
+}
+
+// notice is where changes are announced, and nothing while the store is given a rest.
+func (k *Keys) notice(rest int) <-chan struct{} {
+	if rest > 0 {
+		return nil
+	}
+	return k.changed
 }
 
 // keep reads the keys and does what the schedule asks for: first the record in the audit log, then the change.
@@ -206,12 +222,19 @@ func (k *Keys) write(ctx context.Context, set *token.KeySet, version uint64) err
 	if _, err := k.o.Records.Put(ctx, store.MaterialKey(signingKeys), value, version, time.Time{}); err != nil {
 		return fmt.Errorf("write signing keys: %w", err)
 	}
-	if _, err := k.o.Feed.Publish(ctx, []byte(`{"kind":"`+kindKeys+`"}`)); err != nil {
-		// The others learn of it all the same: within keysEvery, or by the first token that names a key they do not know.
-		k.o.Logger.WarnContext(ctx, "change of keys is not announced", "err", err)
-	}
+	k.announce(ctx)
 	k.current.Store(set)
 	return nil
+}
+
+// announce tells the other gateways. What could not be told is told by Run; until then they learn of it by the first token that
+// names a key they do not know.
+func (k *Keys) announce(ctx context.Context) {
+	_, err := k.o.Feed.Publish(ctx, []byte(`{"kind":"`+kindKeys+`"}`))
+	if err != nil {
+		k.o.Logger.WarnContext(ctx, "change of keys is not announced yet", "err", err)
+	}
+	k.unannounced.Store(err != nil)
 }
 
 // Rotate makes the next key sign now, and a fresh one if there is none; the former key retires. The caller has recorded it. It

@@ -231,10 +231,11 @@ func TestKeys_Run_followsTheScheduleOnRecord(t *testing.T) {
 		for _, g := range []*keyed{one, two} {
 			g.recorder.mu.Lock()
 			for _, e := range g.recorder.events {
-				if e.Kind == audit.KindKeysRotated && e.Details["change"] == change && e.Outcome == audit.Success {
+				switch {
+				case e.Kind != audit.KindKeysRotated || e.Details["change"] != change:
+				case e.Outcome == audit.Success:
 					n++
-				}
-				if e.Outcome == audit.Failed {
+				case e.Outcome == audit.Failed:
 					n-- // the other gateway was faster
 				}
 			}
