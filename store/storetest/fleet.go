@@ -27,21 +27,30 @@ type Fleet struct {
 // Node is one server of a fleet.
 type Node struct {
 	*Server
+	fleet   *Fleet
+	source  string   // the address that it connects from, its own
 	proxies []*Proxy // before its port, and in a Cluster before the one where it hears the other nodes
 }
 
-// Cut cuts the node off: nobody reaches it, and what is under way stays so until Mend. What it has asked others itself is
-// still answered.
+// Cut cuts the node off in both directions: what is under way stays so until Mend. Only one node can be cut at a time.
 func (n *Node) Cut() {
-	for _, p := range n.proxies {
-		p.Hold()
+	for _, other := range n.fleet.Nodes {
+		for _, p := range other.proxies {
+			if other == n {
+				p.Hold()
+			} else {
+				p.HoldFrom(n.source)
+			}
+		}
 	}
 }
 
 // Mend ends Cut.
 func (n *Node) Mend() {
-	for _, p := range n.proxies {
-		p.Pass()
+	for _, other := range n.fleet.Nodes {
+		for _, p := range other.proxies {
+			p.Pass()
+		}
 	}
 }
 
@@ -85,14 +94,17 @@ func (f *Fleet) FlushAll(t *testing.T) {
 	}
 }
 
-// newNode starts a server behind a proxy. args are made of the proxy's port, which the server has to announce.
-func newNode(t *testing.T, args func(port string) []string) *Node {
+// add starts a server behind a proxy. args are made of the proxy's port, which the server has to announce.
+func (f *Fleet) add(t *testing.T, args func(port string) []string) *Node {
 	t.Helper()
 	s := newServer(t)
 	p := FaultProxy(t, s.addr)
+	n := &Node{Server: s, fleet: f, source: fmt.Sprintf("127.0.0.%d", 101+len(f.Nodes)), proxies: []*Proxy{p}}
+	s.args = append(s.args, "--bind-source-addr", n.source)
 	s.args = append(s.args, args(portOf(t, p.Addr()))...)
 	s.start()
-	return &Node{Server: s, proxies: []*Proxy{p}}
+	f.Nodes = append(f.Nodes, n)
+	return n
 }
 
 func portOf(t *testing.T, addr string) string {
@@ -110,7 +122,7 @@ func Sentinels(t *testing.T) *Fleet {
 	f := &Fleet{}
 	var primary string // its port
 	for range 3 {
-		f.Nodes = append(f.Nodes, newNode(t, func(port string) []string {
+		f.add(t, func(port string) []string {
 			args := []string{
 				"--replica-announce-ip", "127.0.0.1", "--replica-announce-port", port, "--min-replicas-to-write", "1",
 				"--repl-diskless-sync-delay", "0", "--repl-timeout", "5",
@@ -120,7 +132,7 @@ func Sentinels(t *testing.T) *Fleet {
 				return args
 			}
 			return append(args, "--replicaof", "127.0.0.1 "+primary)
-		}))
+		})
 	}
 	var hosts []string
 	for range 3 {
@@ -180,7 +192,7 @@ func Cluster(t *testing.T) *Fleet {
 	for range 6 {
 		bus := FreePort(t)
 		busProxy := FaultProxy(t, net.JoinHostPort("127.0.0.1", bus))
-		n := newNode(t, func(port string) []string {
+		n := f.add(t, func(port string) []string {
 			create = append(create, net.JoinHostPort("127.0.0.1", port))
 			return []string{
 				"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus,
@@ -190,7 +202,6 @@ func Cluster(t *testing.T) *Fleet {
 			}
 		})
 		n.proxies = append(n.proxies, busProxy)
-		f.Nodes = append(f.Nodes, n)
 	}
 	f.url = "redis+cluster://" + strings.Join(create[2:5], ",")
 	create = append(create, "--cluster-replicas", "1", "--cluster-yes")

@@ -30,6 +30,7 @@ type fault struct {
 	refuse    bool
 	hole      bool
 	hold      bool
+	holdFrom  string // the IP address of clients for whom hold is meant
 	reset     bool
 	delay     time.Duration
 	old, new  string
@@ -83,6 +84,9 @@ func (p *Proxy) BlackHole() { p.set(fault{hole: true}) }
 // Hold accepts and passes nothing on, in either direction, until the next setting; then what was held goes on its way, as
 // on a network that was cut and mended.
 func (p *Proxy) Hold() { p.set(fault{hold: true}) }
+
+// HoldFrom is Hold for the clients at one IP address.
+func (p *Proxy) HoldFrom(ip string) { p.set(fault{holdFrom: ip}) }
 
 // Delay holds back every answer for d.
 func (p *Proxy) Delay(d time.Duration) { p.set(fault{delay: d}) }
@@ -186,13 +190,14 @@ func (p *Proxy) serve(serving *sync.WaitGroup) {
 			_ = server.Close()
 			return
 		}
-		serving.Go(func() { p.pump(server, client, false) })
-		serving.Go(func() { p.pump(client, server, true) })
+		ip, _, _ := net.SplitHostPort(client.RemoteAddr().String()) // of a TCP connection
+		serving.Go(func() { p.pump(server, client, ip, false) })
+		serving.Go(func() { p.pump(client, server, ip, true) })
 	}
 }
 
-// pump copies from one side to the other; answers says that it is the server's side that is read.
-func (p *Proxy) pump(to, from net.Conn, answers bool) {
+// pump copies from one side to the other; ip is the client's, and answers says that it is the server's side that is read.
+func (p *Proxy) pump(to, from net.Conn, ip string, answers bool) {
 	defer p.drop(to)
 	defer p.drop(from)
 	buf := make([]byte, 64<<10)
@@ -201,7 +206,7 @@ func (p *Proxy) pump(to, from net.Conn, answers bool) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return
 		}
-		if n > 0 && !p.pass(to, buf[:n], answers) {
+		if n > 0 && !p.pass(to, buf[:n], ip, answers) {
 			return
 		}
 		if err != nil {
@@ -211,12 +216,12 @@ func (p *Proxy) pump(to, from net.Conn, answers bool) {
 }
 
 // pass does with b what the present fault asks for; false ends the pair.
-func (p *Proxy) pass(to net.Conn, b []byte, answers bool) bool {
+func (p *Proxy) pass(to net.Conn, b []byte, ip string, answers bool) bool {
 	if answers {
 		p.count()
 	}
 	f, changed := p.now()
-	for f.hold {
+	for f.hold || f.holdFrom == ip {
 		<-changed
 		f, changed = p.now()
 	}
