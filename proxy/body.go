@@ -15,6 +15,7 @@ type upload struct {
 	in  *http.Request // its Trailer is filled by net/http at the end of the body
 	out http.Header   // the announced trailers that the app gets; set before the first Read
 
+	sent             chan struct{} // closed when the app has the whole body
 	complete, failed atomic.Bool
 }
 
@@ -26,7 +27,9 @@ func (u *upload) Read(p []byte) (int, error) {
 		for name := range u.out {
 			u.out[name] = u.in.Trailer[name]
 		}
-		u.complete.Store(true)
+		if u.complete.CompareAndSwap(false, true) {
+			close(u.sent)
+		}
 	case err != nil:
 		u.failed.Store(true)
 	}

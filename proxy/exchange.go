@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/problem"
@@ -35,6 +36,7 @@ const (
 var (
 	errSessionEnded = errors.New("the session ended")
 	errInterim      = errors.New("the app gave too many interim answers")
+	errLate         = errors.New("the app did not begin its answer in time")
 	errUnasked      = errors.New("the app switched protocols unasked")
 )
 
@@ -58,6 +60,7 @@ type exchange struct {
 
 	end     context.CancelCauseFunc
 	upload  *upload      // nil if the request has no body
+	begins  atomic.Bool  // the app has begun its answer
 	code    problem.Code // with which the gateway answered itself
 	interim int          // owned by the transport until it has the answer
 
@@ -95,6 +98,7 @@ func newForward(transport http.RoundTripper, buffers httputil.BufferPool, errorL
 // serve sends the request to the app and its answer back.
 func (x *exchange) serve() {
 	x.Context, x.end = context.WithCancelCause(x.in.Context())
+	in := x.incoming()
 	timer := x.watch()
 	defer func() {
 		if timer.Stop() {
@@ -104,7 +108,7 @@ func (x *exchange) serve() {
 		x.watching.Wait() // the connection may serve another request next: nobody may cut it late
 		x.proxy.observe(x.route, x.code)
 	}()
-	x.route.forward.ServeHTTP(x, x.incoming())
+	x.route.forward.ServeHTTP(x, in)
 }
 
 // incoming is the request as ReverseProxy gets it. Of its header ReverseProxy sees only what it has to act upon; all the rest goes from
@@ -119,7 +123,7 @@ func (x *exchange) incoming() *http.Request {
 		in.Header = http.Header{"Te": trailers}
 	}
 	if in.Body != nil && in.ContentLength != 0 {
-		x.upload = &upload{ReadCloser: in.Body, in: x.in}
+		x.upload = &upload{ReadCloser: in.Body, in: x.in, sent: make(chan struct{})}
 		in.Body = x.upload
 	}
 	return in
@@ -151,6 +155,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 
 // modify makes the app's answer the client's.
 func (x *exchange) modify(answer *http.Response) error {
+	x.begins.Store(true)
 	if answer.StatusCode == http.StatusSwitchingProtocols && !x.websocket {
 		return errUnasked
 	}
@@ -230,27 +235,52 @@ func (x *exchange) blame(err error) problem.Code {
 	case x.upload != nil && x.upload.failed.Load():
 		return problem.BadRequest // a body that ends early or is no chunked body
 	}
+	if errors.Is(context.Cause(x), errLate) {
+		return problem.UpstreamTimeout
+	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return problem.UpstreamTimeout
 	}
 	return problem.UpstreamUnavailable
 }
 
-// watch cuts the exchange when its session ends, whether somebody ended it or its time is over. The timer that it returns
-// must be stopped, and counts in watching until then.
+// watch cuts the exchange when its session ends, whether somebody ended it or its time is over, and when the app lets it wait for its
+// answer. net/http would do the latter with a timer for every request. The timer that watch returns must be stopped, and counts in
+// watching until then.
 func (x *exchange) watch() *time.Timer {
 	x.watching.Add(1)
-	return time.AfterFunc(watchAfter, func() {
+	after := min(watchAfter, x.route.patience)
+	return time.AfterFunc(after, func() {
 		defer x.watching.Done()
 		x.takeTime()
 		limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
 		defer limit.Stop()
-		select {
-		case <-x.Done():
-		case <-x.proxy.sessions.Ended(x.who):
-			x.sessionEnded()
-		case <-limit.C:
-			x.sessionEnded()
+		late := time.NewTimer(x.route.patience - after)
+		defer late.Stop()
+		ended := x.proxy.sessions.Ended(x.who)
+		var sent <-chan struct{}
+		if x.upload != nil { // the app's time begins when it has the whole request
+			sent = x.upload.sent
+			late.Stop()
+		}
+		for {
+			select {
+			case <-sent:
+				sent = nil
+				late.Reset(x.route.patience)
+			case <-late.C:
+				if !x.begins.Load() {
+					x.end(errLate)
+				}
+			case <-x.Done():
+				return
+			case <-ended:
+				x.sessionEnded()
+				return
+			case <-limit.C:
+				x.sessionEnded()
+				return
+			}
 		}
 	})
 }

@@ -11,6 +11,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +121,7 @@ type route struct {
 	scheme    string // of the origin
 	host      string // of the origin, with its port
 	upstream  *url.URL
+	patience  time.Duration // for the header of an answer
 	transport *http.Transport
 	forward   *httputil.ReverseProxy
 }
@@ -176,6 +178,7 @@ func newRoute(r Route) (*route, error) {
 	}
 	return &route{
 		origin: r.Origin, scheme: origin.Scheme, host: origin.Host, upstream: r.Upstream, transport: newTransport(r),
+		patience: cmp.Or(r.AnswerTimeout, time.Minute),
 	}, nil
 }
 

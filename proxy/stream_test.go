@@ -466,3 +466,28 @@ func TestProxy_liftsTheListenersTimeForASession(t *testing.T) {
 		t.Errorf("the app got %+v", got)
 	}
 }
+
+// The app has its time for the answer from when it has the whole request: a slow upload takes nothing of it, and does not end it.
+func TestProxy_givesTheAppItsTimeAfterTheUpload(t *testing.T) {
+	t.Parallel()
+	const patience = 300 * time.Millisecond
+	silent := func(_ net.Conn, in *bufio.Reader, _ wiretest.Request) bool {
+		_, _ = in.ReadByte() // until the gateway gives up
+		return false
+	}
+	up, never := wiretest.NewUpstream(t), wiretest.NewScripted(t, silent)
+	for address, want := range map[string]int{up.URL: http.StatusOK, never.URL: http.StatusGatewayTimeout} {
+		g := newGate(t, address, func(o *proxy.Options) { o.Routes[0].AnswerTimeout = patience })
+		conn := wiretest.Dial(t, g.URL)
+		if _, err := io.WriteString(conn, "POST /upload HTTP/1.1\r\n"+signedIn+"Content-Length: 10\r\n\r\nhello"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * patience) // the client is slow; that is what is tested
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		if got := wiretest.ReadAnswers(t, conn, "POST").Status(t); got != want {
+			t.Errorf("got %d, want %d", got, want)
+		}
+	}
+}

@@ -25,7 +25,6 @@ func newTransport(r Route) *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dial}).DialContext,
 		TLSHandshakeTimeout:    dial,
-		ResponseHeaderTimeout:  cmp.Or(r.AnswerTimeout, time.Minute),
 		ExpectContinueTimeout:  time.Second,
 		IdleConnTimeout:        cmp.Or(r.IdleTimeout, 90*time.Second),
 		MaxIdleConnsPerHost:    maxIdlePerHost,
