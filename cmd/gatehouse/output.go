@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -49,13 +50,26 @@ func (o *output) Set(text string) error {
 // name or browser can drive the terminal.
 func (o *output) print(value any, table func(io.Writer)) error {
 	if o.format == outputJSON {
-		encoder := json.NewEncoder(o.to)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(value)
+		return o.printJSON(value)
 	}
 	w := tabwriter.NewWriter(o.to, 0, 0, 2, ' ', 0)
 	table(w)
 	return w.Flush()
+}
+
+// printJSON writes value for programs, and for people who look at it all the same: encoding/json leaves C1 controls and marks
+// that turn the direction of reading as they are. They only stand in strings, where the escape is the same character.
+func (o *output) printJSON(value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if _, err := fmt.Fprintln(o.to, audit.Printable(line)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // say writes one line for people. A program that asked for JSON reads the exit code.
