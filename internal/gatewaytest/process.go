@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -90,7 +92,8 @@ func StartProcess(t testing.TB, o ProcessOptions) *Process {
 func (p *Process) Launch() *exec.Cmd {
 	p.t.Helper()
 	run := exec.Command(p.command[0], p.command[1:]...)
-	run.Env = append(os.Environ(), p.environ...)
+	inherited := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GATEHOUSE_") }) // of the tests
+	run.Env = append(inherited, p.environ...)
 	run.Stdout, run.Stderr = p.Log, p.Log
 	if err := run.Start(); err != nil {
 		p.t.Fatalf("start the program: %v", err)
