@@ -2,20 +2,18 @@ package attacks_test
 
 import (
 	"cmp"
-	"fmt"
-	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
+	"gatehouse/store"
 	"gatehouse/store/storetest"
 )
 
-// server is a real Redis that says what it was asked for.
+// server is a real Redis.
 type server struct{ *storetest.Server }
 
 // startOnRedis starts a gateway on a Redis of its own.
@@ -33,42 +31,38 @@ func pair(t *testing.T, configure ...func(*configs.Config)) (one, other *target,
 	return startWith(t, o, configure...), startWith(t, o, configure...), s
 }
 
-// calls is how often each command was run, those of scripts included.
-type calls map[string]int
-
-// commands reads what was run so far. Commands of streams are left out: they follow the feed and come when they like.
-func (s server) commands() calls {
-	all := calls{}
-	for line := range strings.Lines(s.MustDo("INFO", "commandstats")) {
-		name, stats, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "cmdstat_"), ":calls=")
-		if !ok || name == "info" || strings.HasPrefix(name, "x") {
-			continue
-		}
-		count, _, _ := strings.Cut(stats, ",")
-		n, err := strconv.Atoi(count)
-		if err != nil {
-			panic(err) // Redis counts in digits
-		}
-		all[name] = n
-	}
-	return all
-}
-
-// since says what was run between two readings, in a fixed order.
-func (c calls) since(before calls) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(c)) {
-		if n := c[name] - before[name]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%s %d", name, n))
+// work is what a gateway asked of its Redis for an attempt, in order: each command with the kind of its key, as in "get name". What
+// it asks by itself, about its feed and its keys, is left out.
+func work(t *testing.T, m *storetest.Monitor) string {
+	t.Helper()
+	var asked []string
+	for _, command := range m.Commands(t) {
+		name, rest, _ := strings.Cut(command, " ")
+		_, key, found := strings.Cut(rest, `"`+store.Prefix)
+		kind := key[:max(strings.IndexAny(key, `/"`), 0)]
+		if found && kind != store.FeedKey && kind != string(store.Material) {
+			asked = append(asked, strings.Trim(name, `"`)+" "+kind)
 		}
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(asked, ", ")
 }
 
 // median of a sample.
 func median(sample []float64) float64 {
 	sorted := slices.Sorted(slices.Values(sample))
 	return sorted[len(sorted)/2]
+}
+
+// medianNoise is by how much the medians of two samples of one distribution rarely differ: three standard errors, estimated from
+// the quartiles.
+func medianNoise(first, second []float64) float64 {
+	variance := 0.0
+	for _, sample := range [][]float64{first, second} {
+		sorted := slices.Sorted(slices.Values(sample))
+		deviation := (sorted[3*len(sorted)/4] - sorted[len(sorted)/4]) / 1.349
+		variance += 1.57 * deviation * deviation / float64(len(sorted))
+	}
+	return 3 * math.Sqrt(variance)
 }
 
 // rankSum is the standardised statistic of the Wilcoxon–Mann–Whitney test: how far the ranks of the first sample are from what

@@ -1,7 +1,9 @@
 package attacks_test
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -123,7 +125,7 @@ func (g *target) failures(name, window string) int {
 	g.t.Helper()
 	all, err := g.Admin.Lockout(g.t.Context(), name)
 	if err != nil {
-		g.t.Fatal(err)
+		g.t.Fatalf("%v\n%s", err, g.Log)
 	}
 	n := 0
 	for _, l := range all {
@@ -189,34 +191,75 @@ func signedIn(t *testing.T, what string, a gatewaytest.Answer) {
 	}
 }
 
-// volley sends n requests at once and returns how often each code was answered; "" is signed in.
-func volley(n int, send func(i int) (gatewaytest.Answer, error)) (map[problem.Code]int, error) {
+// shot is one JSON login, from an address, through the trusted hop.
+type shot struct {
+	g          *target
+	from, body string
+}
+
+// aim opens a connection and sends all of the login but its last byte. fire sends that byte and returns the code of the answer; ""
+// is signed in.
+func (s shot) aim() (fire func() (problem.Code, error), err error) {
+	request := s.g.post(loginPath, s.from, "application/json", s.body)
+	conn, err := net.Dial("tcp", s.g.Origin.Host)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(conn, request[:len(request)-1]); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return func() (problem.Code, error) {
+		defer conn.Close()
+		if _, err := io.WriteString(conn, request[len(request)-1:]); err != nil {
+			return "", err
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if answer.StatusCode == http.StatusOK {
+			return "", err
+		}
+		return problem.Code(gatewaytest.Answer{Response: answer, Text: string(text)}.ProblemCode()), err
+	}, nil
+}
+
+// volley completes n logins in the same moment, by their last bytes, and returns how often each code was answered. meanwhile, if
+// there is one, happens among them.
+func volley(t *testing.T, n int, login func(i int) shot, meanwhile func()) map[problem.Code]int {
+	t.Helper()
 	var (
 		mu    sync.Mutex
-		first error
 		codes = map[problem.Code]int{}
 		begin = make(chan struct{})
 		group sync.WaitGroup
 	)
 	for i := range n {
+		fire, err := login(i).aim()
+		if err != nil {
+			t.Fatal(err)
+		}
 		group.Go(func() {
 			<-begin
-			a, err := send(i)
+			code, err := fire()
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err != nil:
-				first = err
-			case a.StatusCode == http.StatusOK:
-				codes[""]++
-			default:
-				codes[problem.Code(a.ProblemCode())]++
+			if codes[code]++; err != nil {
+				t.Error(err)
 			}
+		})
+	}
+	if meanwhile != nil {
+		group.Go(func() {
+			<-begin
+			meanwhile()
 		})
 	}
 	close(begin)
 	group.Wait()
-	return codes, first
+	return codes
 }
 
 // raw sends bytes on a connection of its own and returns everything that came back, as it stood on the wire. The request must ask

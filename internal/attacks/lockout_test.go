@@ -1,13 +1,9 @@
 package attacks_test
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -56,35 +52,6 @@ func TestLK01_fiveFailuresLockForFifteenMinutes(t *testing.T) {
 	}
 }
 
-// lastByte opens a connection, sends all of a login but its last byte, and returns what sends that byte and reads the code of
-// the answer: so that all of many requests are complete at the same moment.
-func lastByte(g *target, from, name, password string) (func() (problem.Code, error), error) {
-	request := g.post(loginPath, from, "application/json", fmt.Sprintf(`{"username":%q,"password":%q}`, name, password))
-	conn, err := net.Dial("tcp", g.Origin.Host)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.WriteString(conn, request[:len(request)-1]); err != nil {
-		return nil, err
-	}
-	return func() (problem.Code, error) {
-		defer conn.Close()
-		if _, err := io.WriteString(conn, request[len(request)-1:]); err != nil {
-			return "", err
-		}
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			return "", err
-		}
-		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		if answer.StatusCode == http.StatusOK {
-			return "", err
-		}
-		return problem.Code(gatewaytest.Answer{Text: string(text)}.ProblemCode()), err
-	}, nil
-}
-
 // Two hundred guesses arrive in the same moment, at two gateways, from two hundred addresses.
 func TestLK02_twoHundredGuessesAtOnceAreFive(t *testing.T) {
 	t.Parallel()
@@ -93,29 +60,10 @@ func TestLK02_twoHundredGuessesAtOnceAreFive(t *testing.T) {
 	const guesses = 200
 	for round, name := range []string{"alice", "nobody-1"} {
 		ran := one.Verifications() + other.Verifications()
-		var (
-			mu    sync.Mutex
-			codes = map[problem.Code]int{}
-			begin = make(chan struct{})
-			group sync.WaitGroup
-		)
-		for i := range guesses {
-			finish, err := lastByte([]*target{one, other}[i%2], fmt.Sprintf("10.9.%d.%d", round, i), name, guess(i))
-			if err != nil {
-				t.Fatal(err)
-			}
-			group.Go(func() {
-				<-begin
-				code, err := finish()
-				mu.Lock()
-				defer mu.Unlock()
-				if codes[code]++; err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		close(begin)
-		group.Wait()
+		codes := volley(t, guesses, func(i int) shot {
+			body := fmt.Sprintf(`{"username":%q,"password":%q}`, name, guess(i))
+			return shot{[]*target{one, other}[i%2], fmt.Sprintf("10.9.%d.%d", round, i), body}
+		}, nil)
 		ran = one.Verifications() + other.Verifications() - ran
 		if ran != 5 || codes[problem.InvalidCredentials] != 5 {
 			t.Errorf("%s: %d verifications ran, answers %v; want five of each", name, ran, codes)
@@ -247,23 +195,14 @@ func TestLK13_aResetLosesAndDoublesNothing(t *testing.T) {
 	one.enrolled("alice")
 	for round := range rounds(3, 50) {
 		ran := one.Verifications() + other.Verifications()
-		resets := make(chan error, 1)
-		codes, err := volley(51, func(i int) (gatewaytest.Answer, error) {
-			g := []*target{one, other}[i%2]
-			if i == 25 {
-				resets <- g.Admin.ResetLockout(t.Context(), "alice", "LK-13")
-				return gatewaytest.Answer{Response: &http.Response{StatusCode: http.StatusOK}}, nil
+		codes := volley(t, 50, func(i int) shot {
+			body := fmt.Sprintf(`{"username":"alice","password":%q}`, guess(i))
+			return shot{[]*target{one, other}[i%2], fmt.Sprintf("10.13.%d.%d", round, i), body}
+		}, func() {
+			if err := one.Admin.ResetLockout(t.Context(), "alice", "LK-13"); err != nil {
+				t.Error(err)
 			}
-			b := g.NewBrowser().At(fmt.Sprintf("10.13.%d.%d", round, i))
-			body := strings.NewReader(fmt.Sprintf(`{"username":"alice","password":%q}`, guess(i)))
-			return b.Try(http.MethodPost, loginPath, body, http.Header{"Content-Type": {"application/json"}})
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := <-resets; err != nil {
-			t.Fatal(err)
-		}
 		verified := int(one.Verifications() + other.Verifications() - ran)
 		if verified > 10 || verified != codes[problem.InvalidCredentials] {
 			t.Errorf("round %d: %d verified, answers %v; want at most five before and five after the reset", round, verified, codes)

@@ -3,6 +3,7 @@ package attacks_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -461,32 +462,34 @@ func TestEN01_unknownNamesCostAndReadTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, "warm up", g.next().Login("somebody", guess(0), ""), problem.InvalidCredentials) // the scripts are loaded now
+	monitor := server.Monitor(t)
 	var wantAnswers, wantWork []string
-	for n, name := range []string{"nobdy-1", "alice-1", "bobby-1", "carol-1", "nobdy-2", "ALICE-1"} {
+	for n, name := range []string{"nobdy-1", "alice-1", "ALICE-1", "bobby-1", "carol-1", "nobdy-2"} {
 		for attempt := range 7 { // five failures, then locked
 			if name == "ALICE-1" && attempt < 5 { // the same account, which is locked by now
 				continue
 			}
-			before, ran := server.commands(), g.Verifications()
+			work(t, monitor) // what was before
+			ran := g.Verifications()
 			from := fmt.Sprintf("10.1.%d.%d", n, attempt)
 			answer := withoutNonces(g.raw(g.post(loginPath, from, "application/json", fmt.Sprintf(`{"username":%q,"password":%q}`, name, guess(attempt)))))
-			work := fmt.Sprintf("%d verifications; %s", g.Verifications()-ran, server.commands().since(before))
+			did := fmt.Sprintf("%d verifications; %s", g.Verifications()-ran, work(t, monitor))
 			if n == 0 {
-				wantAnswers, wantWork = append(wantAnswers, answer), append(wantWork, work)
+				wantAnswers, wantWork = append(wantAnswers, answer), append(wantWork, did)
 				continue
 			}
 			if answer != wantAnswers[attempt] {
 				t.Errorf("%s, attempt %d: got\n%s\nwant\n%s", name, attempt, answer, wantAnswers[attempt])
 			}
-			if work != wantWork[attempt] {
-				t.Errorf("%s, attempt %d: got %s, want %s", name, attempt, work, wantWork[attempt])
+			if did != wantWork[attempt] {
+				t.Errorf("%s, attempt %d: got %s, want %s", name, attempt, did, wantWork[attempt])
 			}
 		}
 	}
 	if ran := g.Verifications(); ran != 1+5*5 {
 		t.Errorf("%d verifications ran, want one and five for each of five names", ran)
 	}
-	if !strings.HasPrefix(wantWork[0], "1 verifications") || !strings.Contains(wantWork[0], "hset") {
+	if !strings.HasPrefix(wantWork[0], "1 verifications") || !strings.Contains(wantWork[0], "evalsha lockout") {
 		t.Fatalf("the oracle counts nothing: %s", wantWork[0])
 	}
 }
@@ -508,11 +511,9 @@ func TestEN01_thePageReadsTheSame(t *testing.T) {
 
 // With the full counts the clock of the machine is asked whether it can tell.
 func TestEN01_timeTellsNothing(t *testing.T) {
-	t.Parallel()
-	pairs := rounds(8, 200)
-	cost := bcrypt.MinCost + 2
-	if proving() {
-		cost = 10
+	pairs, cost := rounds(8, 200), rounds(bcrypt.MinCost, 10)
+	if !proving() { // what is measured is measured alone
+		t.Parallel()
 	}
 	g := startWith(t, gatewaytest.Options{Cost: cost})
 	var known, unknown []float64
@@ -538,9 +539,11 @@ func TestEN01_timeTellsNothing(t *testing.T) {
 	if !proving() {
 		return // a handful of pairs on a busy machine says nothing
 	}
-	a, z := median(known), rankSum(known, unknown)
-	if d := a - median(unknown); d > a/20 || d < -a/20 {
-		t.Errorf("medians differ by %s of %s", time.Duration(d), time.Duration(a))
+	time1, time2, z := median(known), median(unknown), rankSum(known, unknown)
+	t.Logf("medians %s and %s, z = %.2f", time.Duration(time1), time.Duration(time2), z)
+	// On a machine that does other things too the medians differ by chance; that much is not held against them.
+	if d := math.Abs(time1 - time2); d > max(time1/20, medianNoise(known, unknown)) {
+		t.Errorf("medians differ by %s of %s", time.Duration(d), time.Duration(time1))
 	}
 	if z > 3.3 || z < -3.3 { // p < 0.001
 		t.Errorf("a rank test tells them apart: z = %.2f", z)

@@ -56,28 +56,22 @@ func TestTP02_ofFiftyUsesAtOnceOneWins(t *testing.T) {
 	const uses = 50
 	one, other, _ := pair(t)
 	seed := one.enrolled("alice")
-	gateways := []*target{one, other}
+	browsers := []*gatewaytest.Browser{one.NewBrowser(), other.NewBrowser()}
 	for round := range rounds(2, 100) {
-		one.Clock.Add(time.Minute)
+		one.Clock.Add(30 * time.Second)
 		challenges := make([]string, uses)
 		for i := range challenges {
-			challenges[i] = gateways[i%2].next().Login("alice", gatewaytest.Password, "").Field("challenge")
+			b := browsers[i%2].At(fmt.Sprintf("10.20.%d.%d", round, i))
+			challenges[i] = b.Login("alice", gatewaytest.Password, "").Field("challenge")
 			if challenges[i] == "" {
 				t.Fatal("no challenge")
 			}
 		}
 		code := one.Code(seed)
-		codes, err := volley(uses, func(i int) (gatewaytest.Answer, error) {
-			body, err := json.Marshal(map[string]string{"challenge": challenges[i], "code": code})
-			if err != nil {
-				return gatewaytest.Answer{}, err
-			}
-			b := gateways[i%2].NewBrowser().At(fmt.Sprintf("10.20.%d.%d", round, i))
-			return b.Try(http.MethodPost, loginPath, strings.NewReader(string(body)), http.Header{"Content-Type": {"application/json"}})
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		codes := volley(t, uses, func(i int) shot {
+			body := fmt.Sprintf(`{"challenge":%q,"code":%q}`, challenges[i], code)
+			return shot{[]*target{one, other}[i%2], fmt.Sprintf("10.20.%d.%d", round, i), body}
+		}, nil)
 		if codes[""] != 1 {
 			t.Fatalf("round %d: %v, want one signed in", round, codes)
 		}
