@@ -101,6 +101,8 @@ func (b *bench) small(ctx context.Context, s *setting) error {
 	requests := c.median(2, perSecond) * b.length.Seconds() * float64(b.rounds)
 	b.report.text(fmt.Sprintf("Redis ran %d commands in that time, over %.0f requests of somebody who is signed in: the feed, sign-ins and checks of readiness; "+
 		"requests cost none.", after-before, requests))
+	b.floorCPU = c.median(0, cpu)
+	b.gatewayCPU = c.ratio(1, 0, cpu) * b.floorCPU
 	b.report.most("authenticated request, 1 KiB, 16 connections: CPU ÷ floor", 1.05, c.ratio(1, 0, cpu))
 	b.report.most("the same on Redis: CPU ÷ floor", 1.05, c.ratio(2, 0, cpu))
 	b.report.most("the same: CPU ÷ caddy without authentication", 1, c.ratio(1, 5, cpu))
