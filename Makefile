@@ -4,11 +4,11 @@ GO    ?= go
 TOOLS := $(GO) tool -modfile=tools.mod
 
 # Packages whose tests start other programs or a whole gateway; make check leaves them to make test.
-WHOLE = $(shell grep -rlE 'storetest\.Redis|gatewaytest\.|chromedp|oathtool|package artefacts' --include='*_test.go' . | xargs -r -n 1 dirname | sort -u | sed 's,^\.,gatehouse,')
+WHOLE = $(shell grep -rlE 'storetest\.Redis|gatewaytest\.|chromedp|browsertest\.|oathtool|package artefacts' --include='*_test.go' . | xargs -r -n 1 dirname | sort -u | sed 's,^\.,gatehouse,')
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/gatehouse: one static file
@@ -45,6 +45,11 @@ fuzz: ## fuzz every fuzz target for FUZZTIME (default 30s) each
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),30s) $$package || exit 1; \
 		done; \
 	done
+
+.PHONY: screenshots
+screenshots: deps ## draw the pictures of the README anew, in Chromium, into docs/screenshots
+	@mkdir -p docs/screenshots
+	@GATEHOUSE_SCREENSHOTS=$(CURDIR)/docs/screenshots $(GO) test ./internal/pagestest -run TestScreenshots -count=1
 
 .PHONY: generate
 generate: ## write anew what is made from the source: sample configuration, its schema, docs/state.md

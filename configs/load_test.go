@@ -441,6 +441,22 @@ func TestFlags_areThoseOfTheContract(t *testing.T) {
 	}
 }
 
+func TestColour_isReadWithOrWithoutItsSign(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"#2F5BD0": "#2f5bd0", "2f5bd0": "#2f5bd0", "112233": "#112233", "": ""} {
+		var c configs.Colour
+		if err := c.UnmarshalText([]byte(text)); err != nil || c.String() != want {
+			t.Errorf("%q: got %q and %v, want %q", text, c, err, want)
+		}
+	}
+	for _, text := range []string{"#fff", "red", "#2f5bd0;}", "##2f5bd0", " #2f5bd0", "#2f5bdg", "rgb(1,2,3)"} {
+		var c configs.Colour
+		if err := c.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q: got %q, want an error", text, c)
+		}
+	}
+}
+
 func TestOrigin_isCanonical(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want, address string }{

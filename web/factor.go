@@ -23,6 +23,7 @@ type factorPage struct {
 	Token             string // of a link
 	Username          string
 	QR                template.URL // data: URL of a PNG
+	Side              int          // of the QR code, in pixels
 	Secret            []string     // in groups of four
 	AppLink           template.URL // otpauth, for an app on the same device
 	Again, AgainText  string       // where to begin anew, and key of its text
@@ -36,12 +37,12 @@ func (e *Edge) drawFactor(w http.ResponseWriter, r *http.Request, p *factorPage,
 		e.render(w, r, "factor", p)
 		return
 	}
-	picture, err := qrCode(enrolment.URL)
+	picture, side, err := qrCode(enrolment.URL)
 	if err != nil {
 		e.drawProblem(w, r, e.unavailable(r, err))
 		return
 	}
-	p.Wide, p.Username, p.Secret = true, enrolment.Username, groups(enrolment.Secret)
+	p.Wide, p.Username, p.Secret, p.Side = true, enrolment.Username, groups(enrolment.Secret), side
 	// Both are made here and by auth, and hold nothing that came with the request.
 	p.QR, p.AppLink = template.URL("data:image/png;base64,"+base64.StdEncoding.EncodeToString(picture)), template.URL(enrolment.URL)
 	e.render(w, r, "factor", p)
@@ -52,26 +53,26 @@ const (
 	qrQuiet  = 4 // modules of white around, as ISO/IEC 18004 asks; a dark page would hide the edge
 )
 
-// qrCode draws a text as the PNG of a QR code.
-func qrCode(text string) ([]byte, error) {
+// qrCode draws a text as the PNG of a QR code, and returns the length of its sides.
+func qrCode(text string) (picture []byte, side int, err error) {
 	code, err := qr.Encode(text, qr.M, qr.Auto)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	modules := code.Bounds().Dx()
-	side := (modules + 2*qrQuiet) * qrModule
-	picture := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
+	side = (modules + 2*qrQuiet) * qrModule
+	canvas := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
 	for y := range side {
 		for x := range side {
 			at := image.Pt(x/qrModule-qrQuiet, y/qrModule-qrQuiet)
 			if at.In(code.Bounds()) && code.At(at.X, at.Y) == color.Black {
-				picture.SetColorIndex(x, y, 1)
+				canvas.SetColorIndex(x, y, 1)
 			}
 		}
 	}
 	var out bytes.Buffer
-	err = png.Encode(&out, picture)
-	return out.Bytes(), err
+	err = png.Encode(&out, canvas)
+	return out.Bytes(), side, err
 }
 
 // groups takes a secret apart for people who copy it by eye.

@@ -39,6 +39,9 @@ type accountPage struct {
 // Strength is the key of the word for the score.
 func (p *accountPage) Strength() string { return "password.strength-" + strconv.Itoa(p.Score) }
 
+// Bar is how far the meter goes: the worst score shows too.
+func (p *accountPage) Bar() int { return p.Score + 1 }
+
 // readyPage is the last of the set-up.
 type readyPage struct {
 	frame
@@ -170,12 +173,21 @@ func (e *Edge) chooseAgain(w http.ResponseWriter, r *http.Request, kind link.Kin
 	b, _ := readBrowser(r)
 	v, err := e.Onboarding.View(r.Context(), e.client(r, b.id()), kind, p.Token)
 	if err != nil || why.Code == problem.LinkExpired {
-		e.refuseLink(w, r, kind, why)
+		e.refuseLink(w, r, kind, graver(why, err))
 		return
 	}
 	e.failLink(r, &p.frame, why, v.Policy.Min, v.Policy.Max)
 	p.Rated, p.Score = why.Code == problem.PasswordRejected, why.Score
 	e.drawAccount(w, r, p, v)
+}
+
+// graver chooses between why a form was refused and why it cannot be shown again: a field that was left out matters no more
+// where the link itself cannot be used.
+func graver(why *auth.Refused, shown error) error {
+	if shown != nil && why.Code == problem.BadRequest {
+		return shown
+	}
+	return why
 }
 
 // failLink says on a link's form why it was not taken.
@@ -256,7 +268,7 @@ func (e *Edge) confirmAgain(w http.ResponseWriter, r *http.Request, kind link.Ki
 	v, err := e.Onboarding.View(r.Context(), e.client(r, b.id()), kind, p.Token)
 	switch {
 	case err != nil:
-		e.refuseLink(w, r, kind, why)
+		e.refuseLink(w, r, kind, graver(why, err))
 	case v.Step == auth.StepAccount:
 		again := &accountPage{Token: p.Token, Username: v.Username, DisplayName: v.DisplayName}
 		e.failLink(r, &again.frame, why)

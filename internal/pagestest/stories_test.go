@@ -1,0 +1,152 @@
+package pagestest_test
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"gatehouse/configs"
+	"gatehouse/internal/browsertest"
+	"gatehouse/internal/gatewaytest"
+)
+
+// TestSetup_ofSomebodyWithoutScripts goes from the first screen's link to the end with nothing but the keyboard, an authenticator
+// app that reads the picture of the page, and a browser that runs no scripts.
+func TestSetup_ofSomebodyWithoutScripts(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Options{})
+	tab := browsertest.Start(t).NewTab(t, browsertest.Look{NoScripts: true})
+	if got := tab.Open(setupLink(t, g)); got != 200 {
+		t.Fatalf("set-up link: %d", got)
+	}
+	tab.Paste("ada") // the focus is on the name
+	tab.Press("\t")
+	tab.Paste("Ada Lovelace")
+	tab.Press("\t")
+	tab.Paste(gatewaytest.Password)
+	if got := tab.Enter(); got != 200 {
+		t.Fatalf("name and password: %d", got)
+	}
+	key, err := url.Parse(zbarimg(t, tab.Screenshot()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := key.Query().Get("secret")
+	if key.Scheme != "otpauth" || !strings.HasSuffix(key.Path, ":ada") {
+		t.Errorf("the QR code holds %s", key)
+	}
+	if shown := browsertest.Eval[string](tab, `document.getElementById("secret").textContent`); shown != secret {
+		t.Errorf("the text shows %s, the QR code %s", shown, secret)
+	}
+	tab.Type("#code", oathtool(t, g, secret))
+	if got := tab.Enter(); got != 200 {
+		t.Fatalf("code: %d", got)
+	}
+	check(t, tab, "body")
+	if title := browsertest.Eval[string](tab, `document.title`); !strings.HasPrefix(title, "You are all set") {
+		t.Errorf("the last page is %q", title)
+	}
+	tab.Click("a.button")
+	if seen := g.Upstream.Last(t).Values("Remote-User"); len(seen) != 1 || seen[0] != "ada" {
+		t.Errorf("the app saw %q", seen)
+	}
+}
+
+// TestLogin_byKeyboard signs in with Tab, paste and Enter, is told of a used code, and arrives where it was going.
+func TestLogin_byKeyboard(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Options{})
+	g.AddUser("alice")
+	secret := g.Enrol("alice")
+	g.SignIn("alice", secret) // uses the code of this time step
+	tab := browsertest.Start(t).NewTab(t, browsertest.Look{})
+	tab.Open(g.URL + "/wiki?page=1")
+	tab.Paste("alice")
+	tab.Press("\t")
+	tab.Paste(gatewaytest.Password)
+	tab.Press("\t")
+	if got := tab.Focused(); got != "button" {
+		t.Errorf("after the password Tab leads to %s, want the button", got)
+	}
+	tab.Enter()
+	code := oathtool(t, g, secret)
+	tab.Paste(code[:3] + " " + code[3:]) // as apps show it; the focus is on the field
+	if got := tab.Enter(); got != 401 {
+		t.Errorf("a used code: %d, want 401", got)
+	}
+	check(t, tab, "div#alert")
+	if text := browsertest.Eval[string](tab, `document.activeElement.textContent`); !strings.Contains(text, "already used") {
+		t.Errorf("the alert says %q", text)
+	}
+	g.Clock.Add(30e9)
+	tab.Press("\t")
+	tab.Paste(oathtool(t, g, secret))
+	tab.Enter()
+	if got := browsertest.Eval[string](tab, `location.pathname + location.search`); got != "/wiki?page=1" {
+		t.Errorf("arrived at %s, want /wiki?page=1", got)
+	}
+}
+
+// TestAccent_staysReadable lets axe-core measure the contrast of buttons, links and focus under colours that are too light and too
+// dark for one of the schemes or for both.
+func TestAccent_staysReadable(t *testing.T) {
+	browser := browsertest.Start(t)
+	for _, accent := range []string{"#ffd400", "#f2f2f2", "#101418", "#777777"} {
+		g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) {
+			if err := c.Pages.Accent.UnmarshalText([]byte(accent)); err != nil {
+				t.Fatal(err)
+			}
+		}})
+		g.AddUser("alice")
+		g.Enrol("alice")
+		for _, dark := range []bool{false, true} {
+			tab := browser.NewTab(t, browsertest.Look{Dark: dark})
+			tab.Open(g.URL + "/.gatehouse/login")
+			tab.Type("#username", "alice")
+			tab.Type("#password", gatewaytest.Password)
+			tab.Enter()
+			for _, v := range tab.Violations() {
+				t.Errorf("%s, dark %v: %s", accent, dark, v)
+			}
+		}
+	}
+}
+
+// TestScreenshots_areDrawn draws the pictures of the README: into docs/screenshots with `make screenshots`, else into nothing.
+func TestScreenshots_areDrawn(t *testing.T) {
+	listener := ""
+	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) { // the address of a first start, on any port
+		listener = c.Listen
+		if err := c.ExternalURL.UnmarshalText([]byte("http://localhost:8080")); err != nil {
+			t.Fatal(err)
+		}
+	}})
+	g.AddUser("alice")
+	g.Enrol("alice")
+	g.AddUser("bob")
+	browser := browsertest.Start(t, "MAP localhost:8080 "+listener)
+	for _, look := range []struct {
+		name string
+		look browsertest.Look
+	}{
+		{"light", browsertest.Look{Width: 800, Height: 620}},
+		{"dark", browsertest.Look{Width: 800, Height: 620, Dark: true}},
+		{"narrow", browsertest.Look{Width: 360, Height: 640}},
+	} {
+		for page, name := range map[string]string{"login": "", "code": "alice", "enrolment": "bob"} {
+			g.Clock.Add(60e9)
+			tab := browser.NewTab(t, look.look)
+			tab.Open(g.URL + "/.gatehouse/login")
+			if name != "" {
+				tab.Type("#username", name)
+				tab.Type("#password", gatewaytest.Password)
+				tab.Click("button")
+			}
+			picture := tab.Screenshot()
+			if len(picture) < 5000 {
+				t.Errorf("%s, %s: a picture of %d bytes", page, look.name, len(picture))
+			}
+			draw(t, page+"-"+look.name, picture)
+		}
+	}
+}
