@@ -188,3 +188,46 @@ func TestStore_followsAMovingSlot(t *testing.T) {
 		t.Errorf("%d operations acknowledged, %d failed", acknowledged, failed)
 	}
 }
+
+// Case RD-04: a gateway that is cut off together with an old primary is told that nothing it writes is kept, and what was
+// acknowledged before holds on the other side.
+func TestStore_acknowledgesNothingBesideAPrimaryThatIsCutOff(t *testing.T) {
+	f := storetest.Sentinels(t)
+	outside := open(t, redisstore.Options{URL: f.URL()})
+	primary := f.Primary(t, store.Prefix+store.FeedKey)
+	inside := open(t, redisstore.Options{URL: primary.URL() + "?replicas=1"}) // not through what is cut
+	step := func(s *redisstore.Store, n int64) (bool, error) {
+		_, ok, err := s.Advance(t.Context(), store.TOTPKey("e"), n-1, 1, n, store.Forever)
+		return ok, err
+	}
+	if ok, err := step(inside, 5); !ok || err != nil {
+		t.Fatalf("a step is used: %t, %v", ok, err)
+	}
+	if err := putNew(t, inside, "a"); err != nil {
+		t.Fatal(err)
+	}
+	primary.Cut()
+	for range 3 {
+		if err := putNew(t, inside, "lost"); !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, store.ErrConflict) {
+			t.Errorf("a write beside the primary that is cut off: %v, want an error", err)
+		}
+		if _, err := step(inside, 6); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a step used there: %v, want ErrUnavailable", err)
+		}
+	}
+	storetest.WithinPatience(t, func() error { return putNew(t, outside, "b") })
+	primary.Mend()
+	f.Whole(t)
+	for _, s := range []*redisstore.Store{inside, outside} {
+		storetest.WithinPatience(t, func() error { // the old primary follows the new one now
+			_, err := s.Get(t.Context(), store.UserKey("b"))
+			return err
+		})
+		if _, err := s.Get(t.Context(), store.UserKey("a")); err != nil {
+			t.Errorf("what was acknowledged: %v", err)
+		}
+	}
+	if ok, err := step(outside, 5); ok || err != nil {
+		t.Errorf("a step that was used is used again: %t, %v", ok, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -49,20 +50,21 @@ func newServer(t *testing.T) *Server {
 	return s
 }
 
-// FreePort finds a port of loopback that nobody uses. Another process could take it before a server does; the server then
-// does not come up and the test says so.
+// FreePort finds a port of loopback that nobody uses, below those that the system gives to outgoing connections, one of
+// which could take it while a killed server is away. Another process could take it before a server does; the server then does
+// not come up and the test says so.
 func FreePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, highest = 10_000, 32_000
+	for range 100 {
+		port := strconv.Itoa(lowest + rand.IntN(highest-lowest))
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
+			_ = l.Close() // nothing was accepted
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
+	t.Fatal("no free port of loopback")
+	return ""
 }
 
 // Addr is where the server listens.
