@@ -37,7 +37,7 @@ const (
 	KindClockJump    Kind = "clock-jump"
 	KindLogRepaired  Kind = "log-repaired" // a torn last line was cut at start
 	KindKeysCreated  Kind = "keys-created"
-	KindKeysRotated  Kind = "keys-rotated" // a signing key was published, began to sign or ended
+	KindKeysRotated  Kind = "keys-rotated"  // a signing key was published, began to sign or ended
 	KindStateRefused Kind = "state-refused" // a stored record did not open: altered, moved, or another key
 )
 

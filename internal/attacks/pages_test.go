@@ -42,8 +42,10 @@ func foreign(b *bench) map[string]http.Header {
 		"Origin with user info":             {"Origin": {"http://x@" + b.Origin.Host}},
 		"Origin in upper case":              {"Origin": {strings.ToUpper(own)}},
 		"Origin list":                       {"Origin": {own + ", http://evil.test"}},
-		"Origin and a forwarded host": {"Origin": {"http://evil.test"}, "X-Forwarded-Host": {"evil.test"}, "X-Forwarded-Proto": {"http"},
-			"Forwarded": {"host=evil.test"}, "X-Original-Host": {"evil.test"}},
+		"Origin and a forwarded host": {
+			"Origin": {"http://evil.test"}, "X-Forwarded-Host": {"evil.test"}, "X-Forwarded-Proto": {"http"},
+			"Forwarded": {"host=evil.test"}, "X-Original-Host": {"evil.test"},
+		},
 		"cross-site, no Origin":          {"Sec-Fetch-Site": {"cross-site"}},
 		"same-site, no Origin":           {"Sec-Fetch-Site": {"same-site"}},
 		"cross-site, our Origin":         {"Sec-Fetch-Site": {"cross-site"}, "Origin": {own}},

@@ -270,7 +270,10 @@ func TestSE02_theHeaderOpensNothing(t *testing.T) {
 	var forgeries []forgery
 	for _, kid := range []any{
 		"../../../../dev/null", "/proc/self/environ", "' OR 1=1--", "a\r\nSET x y\r\n", strings.Repeat("k", 4<<10), strings.Repeat("k", 30<<10), 1, nil, "",
-		"unknown", []string{f.kid}, map[string]string{"kid": f.kid}, f.kid + "\x00", f.kid + " ", strings.ToUpper(f.kid), elsewhere.URL, true,
+		"unknown",
+		[]string{f.kid},
+		map[string]string{"kid": f.kid},
+		f.kid + "\x00", f.kid + " ", strings.ToUpper(f.kid), elsewhere.URL, true,
 	} {
 		name := asJSON(t, kid)
 		forgeries = append(forgeries, forgery{"kid " + name[:min(len(name), 40)], func(d *draft) { d.header["kid"] = kid }, false})

@@ -219,8 +219,10 @@ func TestPX07_aMessageHasOneLength(t *testing.T) {
 	canary := "GET /canary HTTP/1.1\r\n" + b.as(b.alice) + "\r\n"
 	sound := map[string]bool{"two equal lengths": true, "length 00": true, "underscore": true} // one length, however it is written
 	for name, rest := range framings {
-		for _, target := range []string{"POST /app HTTP/1.1\r\n" + b.as(b.alice), "POST /app HTTP/1.1\r\n" + b.as(nil), "POST /.gatehouse/login HTTP/1.1\r\n" + b.as(b.alice),
-			"POST /.gatehouse/healthz HTTP/1.1\r\n" + b.as(nil), "POST /app HTTP/1.1\r\nHost: evil.test\r\n", "POST /app HTTP/1.0\r\nConnection: keep-alive\r\n" + b.as(b.alice)} {
+		for _, target := range []string{
+			"POST /app HTTP/1.1\r\n" + b.as(b.alice), "POST /app HTTP/1.1\r\n" + b.as(nil), "POST /.gatehouse/login HTTP/1.1\r\n" + b.as(b.alice),
+			"POST /.gatehouse/healthz HTTP/1.1\r\n" + b.as(nil), "POST /app HTTP/1.1\r\nHost: evil.test\r\n", "POST /app HTTP/1.0\r\nConnection: keep-alive\r\n" + b.as(b.alice),
+		} {
 			request := target + rest
 			if sound[name] {
 				request = strings.Replace(request, "\r\n", "\r\nConnection: close\r\n", 1) // what follows is a request of its own
@@ -543,6 +545,7 @@ func TestPX25_bodiesAreBounded(t *testing.T) {
 		conn := wiretest.Dial(t, b.URL)
 		_, _ = io.WriteString(conn, tt.request) // refused before it was read, it may be cut off
 		began := time.Now()
+		defer func() { t.Log(name, began) }()
 		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || time.Since(began) > 5*time.Second {
 			t.Errorf("%s: %v after %s", name, err, time.Since(began))
@@ -551,9 +554,11 @@ func TestPX25_bodiesAreBounded(t *testing.T) {
 		wantDenied(t, name, answer, tt.want)
 		_ = conn.Close() // a body without end is waited for no longer
 	}
+	t.Log(time.Now())
 	if n := b.Verifications() - before; n != 0 {
 		t.Errorf("%d passwords were verified", n)
 	}
+	defer func() { t.Log(time.Now()) }()
 	b.notReadWithoutToken(t, header(api, jsonType, "Expect: 100-continue\r\nContent-Length: 40\r\n\r\n"))
 	b.oracles(t, 0)
 }
