@@ -297,6 +297,6 @@ func (e *Edge) showReady(w http.ResponseWriter, r *http.Request) {
 		e.goTo(w, r, "/")
 	default:
 		setCookies(w, cookies)
-		e.render(w, r, "ready", &readyPage{frame: frame{Title: say("setup.done-title")}, Username: p.Name})
+		e.render(w, r, "ready", &readyPage{frame: frame{Title: say("setup.done-title"), Wide: true}, Username: p.Name})
 	}
 }
