@@ -70,3 +70,33 @@ func TestManager_RevokeUser_afterAClockThatWasAhead(t *testing.T) {
 		return err == nil
 	})
 }
+
+func TestManager_Renew_givesNoSessionMoreThanItsLimitsByAClockThatWasAhead(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	g := h.running(t)
+	h.clock.move(2 * time.Hour)
+	absolute, idle := h.signIn(t, g, alice), h.signIn(t, g, bob)
+	h.clock.move(-2 * time.Hour)
+	corrected := h.clock.Now()
+	for _, c := range []session.Credentials{absolute, idle} {
+		p, _, err := g.Renew(t.Context(), browser(c), wiki)
+		if err != nil {
+			t.Fatalf("a clock that was set back signed somebody out: %v", err)
+		}
+		if want := corrected.Add(24 * time.Hour); p.ExpiresAt.After(want) {
+			t.Errorf("ends %v, want at most %v", p.ExpiresAt, want)
+		}
+	}
+	for h.clock.Now().Before(corrected.Add(23*time.Hour + 30*time.Minute)) {
+		h.clock.move(30 * time.Minute)
+		if _, _, err := g.Renew(t.Context(), browser(absolute), wiki); err != nil {
+			t.Fatal(err)
+		}
+		if h.clock.Now().Sub(corrected) == time.Hour {
+			wantErr(t, "idle for an hour", renewErr(t, g, browser(idle)), session.ErrNoSession)
+		}
+	}
+	h.clock.move(30 * time.Minute)
+	wantErr(t, "at the absolute limit", renewErr(t, g, browser(absolute)), session.ErrNoSession)
+}

@@ -110,6 +110,14 @@ func (m *Manager) refresh(ctx context.Context, doc document, p presented, now ti
 		worth = worth || now.Sub(time.UnixMicro(doc.Seen)) >= writeSeen
 		doc.Seen = now.UnixMicro()
 	}
+	// By a clock that was ahead and was set back no session lives longer: neither from an activity that is still to come, nor to
+	// an end beyond the limit.
+	if !believable(time.UnixMicro(doc.Seen), now) {
+		doc.Seen, worth = now.UnixMicro(), true
+	}
+	if latest := now.Add(m.o.Absolute); !believable(time.UnixMicro(doc.Expires), latest) {
+		doc.Expires, worth = latest.UnixMicro(), true
+	}
 	return doc, worth, nil
 }
 
