@@ -54,7 +54,6 @@ func faults() []fault {
 	return []fault{
 		{name: "refused", begin: proxied((*storetest.Proxy).Refuse)},
 		{name: "black hole", begin: proxied((*storetest.Proxy).BlackHole)},
-		{name: "slow 300 ms", begin: delay(300 * time.Millisecond), reads: true, works: true},
 		{name: "slow 500 ms", begin: delay(500 * time.Millisecond), reads: true, works: true},
 		{name: "slow 2 s", begin: delay(2 * time.Second)},
 		{name: "slow 30 s", begin: delay(30 * time.Second)},

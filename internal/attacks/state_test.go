@@ -85,125 +85,154 @@ func (h thief) with(k key, value string, do func()) {
 // header is what stands before the sealed part of a record: version and expiry.
 const header = 16
 
-// RD-09: what somebody writes who can write to the store but has no key is refused, and never believed.
-func TestState_forgedRecordsAreRefused(t *testing.T) {
-	t.Parallel()
+// shop is two gateways on one Redis with two accounts, and a thief behind them.
+type shop struct {
+	thief
+	one, other   *gatewaytest.Gateway
+	ids, secrets map[string]string
+	names        map[string]key // the records that lead from a name to an account
+	from         int            // addresses used so far; each has its own bucket
+}
+
+func newShop(t *testing.T) *shop {
 	one, other, server := two(t)
-	h := thief{t, server}
-	ids, names, secrets := map[string]string{}, map[string]key{}, map[string]string{}
+	s := &shop{thief: thief{t, server}, one: one, other: other, ids: map[string]string{}, secrets: map[string]string{}, names: map[string]key{}}
 	for _, name := range []string{"alice", "bob"} {
-		before := h.keys("name/*")
+		before := s.keys("name/*")
 		one.AddUser(name)
-		for _, k := range h.keys("name/*") {
+		for _, k := range s.keys("name/*") {
 			if !slices.Contains(before, k) {
-				names[name] = key{name: k}
+				s.names[name] = key{name: k}
 			}
 		}
-		secrets[name] = one.Enrol(name)
+		s.secrets[name] = one.Enrol(name)
 		u, err := one.Admin.User(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ids[name] = u.ID
+		s.ids[name] = u.ID
 	}
-	alice, bob := key{store.Prefix + "users", ids["alice"]}, key{store.Prefix + "users", ids["bob"]}
-	from := 0
-	login := func(name, password string) gatewaytest.Answer {
-		from++
-		one.Clock.Add(time.Minute)
-		return one.NewBrowser().At("192.0.2."+decimal(from)).Login(name, password, one.Code(secrets["bob"]))
-	}
-	refused := func(what string) func() {
-		return func() {
-			t.Helper()
-			answer := login("alice", gatewaytest.Password)
-			wantProblem(t, what, answer, problem.Unavailable)
-		}
-	}
+	return s
+}
 
-	h.with(alice, h.get(bob), refused("alice's record is a copy of bob's"))
-	h.with(names["alice"], h.get(names["bob"]), refused("alice's name leads to bob's id"))
-	h.with(alice, h.get(alice)[:header]+`{"name":"alice","password_hash":"","totp":null}`, refused("a record that is not sealed"))
-	h.with(alice, h.get(alice)[:header]+h.get(names["alice"])[header:], refused("a record of another kind"))
-	flipped := []byte(h.get(alice))
+// login is a login with bob's code, from an address of its own.
+func (s *shop) login(name, password string) gatewaytest.Answer {
+	s.from++
+	s.one.Clock.Add(time.Minute)
+	return s.one.NewBrowser().At("192.0.2."+decimal(s.from)).Login(name, password, s.one.Code(s.secrets["bob"]))
+}
+
+// refused logs in as alice with the right password, which must not be decided on what the thief has written.
+func (s *shop) refused(what string) func() {
+	return func() {
+		s.t.Helper()
+		wantProblem(s.t, what, s.login("alice", gatewaytest.Password), problem.Unavailable)
+	}
+}
+
+// RD-09: what somebody writes who can write to the store but has no key is refused, and never believed.
+func TestState_forgedAccountsAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	alice, bob := key{store.Prefix + "users", s.ids["alice"]}, key{store.Prefix + "users", s.ids["bob"]}
+	genuine := s.get(alice)
+	s.with(alice, s.get(bob), s.refused("alice's record is a copy of bob's"))
+	s.with(s.names["alice"], s.get(s.names["bob"]), s.refused("alice's name leads to bob's id"))
+	s.with(alice, genuine[:header]+`{"name":"alice","password_hash":"","totp":null}`, s.refused("a record that is not sealed"))
+	s.with(alice, genuine[:header]+s.get(s.names["alice"])[header:], s.refused("a record of another kind"))
+	flipped := []byte(genuine)
 	flipped[len(flipped)-1] ^= 1
-	h.with(alice, string(flipped), refused("one bit flipped"))
-	h.with(alice, h.get(alice)[:header+8], refused("cut off"))
-	h.with(alice, "x", refused("not even a header"))
-	h.with(key{name: store.Prefix + "password-cost"}, h.get(names["bob"]), refused("a cost that is not one"))
+	s.with(alice, string(flipped), s.refused("one bit flipped"))
+	s.with(alice, genuine[:header+8], s.refused("cut off"))
+	s.with(alice, "x", s.refused("not even a header"))
+	s.with(key{name: store.Prefix + "password-cost"}, s.get(s.names["bob"]), s.refused("a cost that is not one"))
 
-	// A lock cannot be replaced by a window without one, nor by a plain one.
-	for range 5 {
-		login("alice", "not the password")
-	}
-	locked := h.only("lockout/*")
-	login("nobody-1", "not the password")
-	var open key
-	for _, name := range h.keys("lockout/*") {
-		for _, field := range h.lines(`return table.concat(redis.call('HKEYS', ARGV[1]), '\n')`, name) {
-			if field != locked.field {
-				open = key{name, field}
-			}
-		}
-	}
-	ran := one.Verifications()
-	h.with(locked, h.get(open), refused("the lock is another name's window"))
-	h.with(locked, h.get(locked)[:header]+`{}`, refused("the lock is a plain one"))
-	if one.Verifications() != ran {
-		t.Error("a password was verified beside a lock that cannot be read")
-	}
-	if err := one.Admin.ResetLockout(t.Context(), "alice", "test"); err != nil {
-		t.Fatal(err)
-	}
-
-	for _, r := range one.Logins() {
+	for _, r := range s.one.Logins() {
 		if r.Outcome == audit.Success {
 			t.Errorf("a login succeeded on forged state: %+v", r)
 		}
 	}
 	eventually(t, "the log to tell of records that do not open", 5*time.Second, func() bool { // it is written each second
-		return slices.ContainsFunc(one.Records(), func(r audit.Record) bool {
+		return slices.ContainsFunc(s.one.Records(), func(r audit.Record) bool {
 			return r.Kind == audit.KindStateRefused && r.Severity == audit.High
 		})
 	})
+	s.one.SignIn("alice", s.secrets["alice"]) // all is as it was
+}
 
-	// Another's session, and a longer one.
-	owner, attacker := one.SignIn("alice", secrets["alice"]), one.SignIn("bob", secrets["bob"])
-	hers, his := h.only("sessions/"+ids["alice"]), h.only("sessions/"+ids["bob"])
-	never := func(what string, b *gatewaytest.Browser) func() {
-		return func() {
-			t.Helper()
-			wantStatus(t, what, b.Copy().Through(other).Get("/"), http.StatusServiceUnavailable)
+// A lock cannot be replaced by a window without one, nor by a plain one.
+func TestState_forgedLocksAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for range 5 {
+		s.login("alice", "not the password")
+	}
+	locked := s.only("lockout/*")
+	s.login("nobody-1", "not the password")
+	var open key
+	for _, name := range s.keys("lockout/*") {
+		for _, field := range s.lines(`return table.concat(redis.call('HKEYS', ARGV[1]), '\n')`, name) {
+			if field != locked.field {
+				open = key{name, field}
+			}
 		}
 	}
-	h.with(his, h.get(hers), never("bob's session is a copy of alice's", attacker))
-	longer := []byte(h.get(his))
-	copy(longer[8:header], "\x00\x7f\xff\xff\xff\xff\xff\xff")
-	h.with(his, string(longer), never("bob's session ends in the year 293000", attacker))
-	if len(other.Upstream.Requests()) != 0 {
-		t.Errorf("the app saw %v", other.Upstream.Requests())
+	ran := s.one.Verifications()
+	s.with(locked, s.get(open), s.refused("the lock is another name's window"))
+	s.with(locked, s.get(locked)[:header]+`{}`, s.refused("the lock is a plain one"))
+	if s.one.Verifications() != ran {
+		t.Error("a password was verified beside a lock that cannot be read")
 	}
+	wantProblem(t, "as it was", s.login("alice", gatewaytest.Password), problem.Locked)
+}
 
-	// A message that was not ours, and a feed that was deleted, end nobody's session, and the next logout is heard.
+// Nobody gets another's session, nor a longer one.
+func TestState_forgedSessionsAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.one.SignIn("alice", s.secrets["alice"])
+	attacker := s.one.SignIn("bob", s.secrets["bob"])
+	hers, his := s.only("sessions/"+s.ids["alice"]), s.only("sessions/"+s.ids["bob"])
+	refused := func(what string) func() {
+		return func() {
+			t.Helper()
+			wantStatus(t, what, attacker.Copy().Through(s.other).Get("/"), http.StatusServiceUnavailable)
+		}
+	}
+	s.with(his, s.get(hers), refused("bob's session is a copy of alice's"))
+	longer := []byte(s.get(his))
+	copy(longer[8:header], "\x00\x7f\xff\xff\xff\xff\xff\xff")
+	s.with(his, string(longer), refused("bob's session ends in the year 293000"))
+	if len(s.other.Upstream.Requests()) != 0 {
+		t.Errorf("the app saw %v", s.other.Upstream.Requests())
+	}
+	wantStatus(t, "as it was", attacker.Copy().Through(s.other).Get("/"), http.StatusOK)
+}
+
+// A message that is not ours, and a feed that was deleted, end nobody's session, and the next logout is heard.
+func TestState_forgedMessagesAreNotHeard(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	owner := s.one.SignIn("alice", s.secrets["alice"])
 	for what, harm := range map[string]func(){
 		"forged message": func() {
-			server.MustDo("XADD", store.Prefix+store.FeedKey, "*", "tag", "x", "previous", "y", "at", "1",
-				"message", `{"kind":"sessions-ended","user":"`+ids["alice"]+`","before":9000000000000000}`)
+			s.server.MustDo("XADD", store.Prefix+store.FeedKey, "*", "tag", "x", "previous", "y", "at", "1",
+				"message", `{"kind":"sessions-ended","user":"`+s.ids["alice"]+`","before":9000000000000000}`)
 		},
-		"deleted feed": func() { server.MustDo("DEL", store.Prefix+store.FeedKey) },
+		"deleted feed": func() { s.server.MustDo("DEL", store.Prefix+store.FeedKey) },
 	} {
 		harm()
 		wantStatus(t, "after the "+what, owner.Get("/"), http.StatusOK)
-		for _, g := range []*gatewaytest.Gateway{one, other} {
+		for _, g := range []*gatewaytest.Gateway{s.one, s.other} {
 			eventually(t, "the gateways to be in step after the "+what, 10*time.Second, func() bool {
 				return strings.Contains(g.NewBrowser().Do(http.MethodGet, "/.gatehouse/readyz", nil, nil).Text, `"feed":{"state":"ok"`)
 			})
 		}
-		leaver := one.SignIn("alice", secrets["alice"])
-		there := leaver.Copy().Through(other)
+		leaver := s.one.SignIn("alice", s.secrets["alice"])
+		there := leaver.Copy().Through(s.other)
 		wantStatus(t, "at the other gateway, after the "+what, there.Get("/"), http.StatusOK)
 		wantStatus(t, "sign out", leaver.Do(http.MethodPost, "/.gatehouse/api/v1/logout", nil, nil), http.StatusNoContent)
-		eventually(t, "the logout to arrive", time.Second, func() bool { return there.Get("/").StatusCode == http.StatusFound })
+		eventually(t, "the logout to arrive", 2*time.Second, func() bool { return there.Get("/").StatusCode == http.StatusFound })
 	}
 }
 
