@@ -91,13 +91,14 @@ type SecondFactor string
 // The values of SecondFactor.
 const (
 	Required SecondFactor = "required" // of everybody
-	Optional SecondFactor = "optional" // of those who have one; of others, an unknown device or network is refused
+	Optional SecondFactor = "optional" // of those who have one, where device or network is new; others are then refused
 )
 
 // Login holds the settings of the login.
 type Login struct {
-	// SecondFactor is required (everybody needs one) or optional (asked of those who have enrolled one). Even where it is
-	// optional, an unknown device or network does not get in by password alone.
+	// SecondFactor is required (everybody needs one, at every login) or optional (asked of those who have enrolled one, when
+	// device or network is new or failures came before). Even where it is optional, an unknown device or network does not get
+	// in by password alone.
 	SecondFactor SecondFactor `config:"second_factor" oneof:"required optional"`
 
 	// EnrolmentPeriod is how long after its creation or import an account may enrol its second factor by password alone.
