@@ -140,6 +140,10 @@ func TestOpen_readsSeveralHosts(t *testing.T) {
 	}
 }
 
+// rights are those that docs/operating.md asks for.
+var rights = strings.Fields("+evalsha +eval +get +set +del +exists +setrange +pexpire +persist +hget +hset +hdel +hgetall +hrandfield " +
+	"+xadd +xread +xrange +xrevrange +xtrim +time +wait +info +config|get +cluster|slots +asking")
+
 // Case RD-09: rights are tried, and what is missing is named.
 func TestOpen_namesTheRightsThatAreMissing(t *testing.T) {
 	server := storetest.Redis(t)
@@ -152,10 +156,7 @@ func TestOpen_namesTheRightsThatAreMissing(t *testing.T) {
 	wantRefused(t, url, "EVALSHA")
 	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "resetkeys", "~other:*")
 	wantRefused(t, url, "gatehouse:*")
-	// The rights that docs/operating.md asks for.
-	server.MustDo("ACL", "SETUSER", "gatehouse", "resetkeys", "~gatehouse:*", "-@all", "+evalsha", "+eval", "+get", "+set", "+del",
-		"+exists", "+setrange", "+pexpire", "+persist", "+hget", "+hset", "+hdel", "+hgetall", "+hrandfield", "+xadd", "+xread",
-		"+xrange", "+xrevrange", "+xtrim", "+time", "+wait", "+info", "+config|get")
+	server.MustDo(append([]string{"ACL", "SETUSER", "gatehouse", "resetkeys", "~gatehouse:*", "-@all"}, rights...)...)
 	wantWarnings(t, open(t, redisstore.Options{URL: url}))
 }
 

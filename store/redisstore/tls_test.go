@@ -89,7 +89,7 @@ func TestStore_speaksTLSWithSentinelsAndInACluster(t *testing.T) {
 		}
 		return args
 	}
-	user := []string{"ACL", "SETUSER", "gatehouse", "on", ">hunter2", "~gatehouse:*", "+@all"}
+	user := append([]string{"ACL", "SETUSER", "gatehouse", "on", ">hunter2", "~gatehouse:*"}, rights...)
 
 	port, sentinelPort := storetest.FreePort(t), storetest.FreePort(t)
 	storetest.Redis(t, arguments(options(port)...)...).MustDo(user...)
