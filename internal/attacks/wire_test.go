@@ -219,8 +219,10 @@ func TestPX07_aMessageHasOneLength(t *testing.T) {
 	canary := "GET /canary HTTP/1.1\r\n" + b.as(b.alice) + "\r\n"
 	sound := map[string]bool{"two equal lengths": true, "length 00": true, "underscore": true} // one length, however it is written
 	for name, rest := range framings {
-		for _, target := range []string{"POST /app HTTP/1.1\r\n" + b.as(b.alice), "POST /app HTTP/1.1\r\n" + b.as(nil), "POST /.gatehouse/login HTTP/1.1\r\n" + b.as(b.alice),
-			"POST /.gatehouse/healthz HTTP/1.1\r\n" + b.as(nil), "POST /app HTTP/1.1\r\nHost: evil.test\r\n", "POST /app HTTP/1.0\r\nConnection: keep-alive\r\n" + b.as(b.alice)} {
+		for _, target := range []string{
+			"POST /app HTTP/1.1\r\n" + b.as(b.alice), "POST /app HTTP/1.1\r\n" + b.as(nil), "POST /.gatehouse/login HTTP/1.1\r\n" + b.as(b.alice),
+			"POST /.gatehouse/healthz HTTP/1.1\r\n" + b.as(nil), "POST /app HTTP/1.1\r\nHost: evil.test\r\n", "POST /app HTTP/1.0\r\nConnection: keep-alive\r\n" + b.as(b.alice),
+		} {
 			request := target + rest
 			if sound[name] {
 				request = strings.Replace(request, "\r\n", "\r\nConnection: close\r\n", 1) // what follows is a request of its own
