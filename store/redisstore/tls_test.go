@@ -1,18 +1,9 @@
 package redisstore_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,44 +12,8 @@ import (
 	"gatehouse/store/storetest"
 )
 
-// certificate writes a certificate for localhost and addresses and its key, and returns their paths and who trusts them.
-func certificate(t *testing.T, addresses ...net.IP) (certPath, keyPath string, roots *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		IPAddresses: addresses,
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name, kind string, der []byte) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	roots = x509.NewCertPool()
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots.AddCert(cert)
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", keyDER), roots
-}
-
 func TestStore_speaksTLS(t *testing.T) {
-	cert, key, roots := certificate(t)
+	cert, key, roots := storetest.Certificate(t)
 	port := storetest.FreePort(t)
 	storetest.Redis(t, "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key, "--tls-auth-clients", "no")
 	s := open(t, redisstore.Options{URL: "rediss://localhost:" + port, TLS: &tls.Config{RootCAs: roots}})
@@ -76,7 +31,7 @@ func TestStore_speaksTLS(t *testing.T) {
 // TestStore_speaksTLSWithSentinelsAndInACluster also logs in with an ACL user, and at the Sentinel with its own password.
 // Servers that others name are checked by the address they are named with.
 func TestStore_speaksTLSWithSentinelsAndInACluster(t *testing.T) {
-	cert, key, roots := certificate(t, net.IPv4(127, 0, 0, 1))
+	cert, key, roots := storetest.Certificate(t, net.IPv4(127, 0, 0, 1))
 	options := func(port string) []string {
 		return []string{
 			"tls-port", port, "tls-cert-file", cert, "tls-key-file", key, "tls-ca-cert-file", cert, "tls-auth-clients", "no",
