@@ -30,9 +30,11 @@ import (
 	"gatehouse/session"
 )
 
-// The time that an operation may take once it began. A caller that goes away does not stop it half way.
+// The time that an operation may take once it began, so that a store that is slow is answered within 2 s. A caller that goes
+// away does not stop it half way; what its time cut off can be asked for again. A password's hash takes time of its own.
 const (
-	operationTimeout = 10 * time.Second
+	operationTimeout = 1500 * time.Millisecond
+	passwordTimeout  = 10 * time.Second
 	importTimeout    = 100 * time.Second
 )
 

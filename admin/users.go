@@ -68,7 +68,7 @@ func userOf(u user.User) api.User {
 func (s *Service) AddUser(ctx context.Context, c Caller, n api.NewUser) (api.User, error) {
 	u := user.User{DisplayName: n.DisplayName, Email: n.Email, Groups: n.Groups}
 	err := s.do(ctx, call{
-		caller: c, op: UserAdd, name: n.Name, why: n.Reason,
+		caller: c, op: UserAdd, name: n.Name, why: n.Reason, timeout: passwordTimeout,
 		prepare: func(ctx context.Context, event *audit.Event) (err error) {
 			if u.Name, err = s.unused(ctx, n.Name); err != nil {
 				return err
@@ -126,7 +126,7 @@ func (s *Service) SetGroups(ctx context.Context, c Caller, name string, groups [
 // SetPassword sets a password, ends the account's sessions and forgets its devices.
 func (s *Service) SetPassword(ctx context.Context, c Caller, name, plain, why string) error {
 	var hash string
-	return s.change(ctx, call{caller: c, op: UserPassword, name: name, why: why}, change{
+	return s.change(ctx, call{caller: c, op: UserPassword, name: name, why: why, timeout: passwordTimeout}, change{
 		prepare: func(ctx context.Context, u user.User, _ *audit.Event) (err error) {
 			hash, err = s.hash(ctx, plain, s.words(u))
 			return err

@@ -32,7 +32,7 @@ func (f *Flow) secondFactor(ctx context.Context, a *attempt) {
 
 // challenge keeps the attempt as a pending login and asks for the code.
 func (f *Flow) challenge(ctx context.Context, a *attempt, reason audit.Reason, code problem.Code) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	a.stop(audit.StepSecondFactor, audit.Challenge, reason, code)
 	challenge, err := f.suspend(ctx, a)
@@ -45,7 +45,7 @@ func (f *Flow) challenge(ctx context.Context, a *attempt, reason audit.Reason, c
 
 // checkCode verifies the code within the account's budget of wrong codes, which no new login renews.
 func (f *Flow) checkCode(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	reservation, err := f.Codes.Reserve(ctx, a.account.ID, a.class)
 	var locked *lockout.LockedError

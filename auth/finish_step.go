@@ -16,7 +16,7 @@ import (
 // session is step 5: the pending login is used up and a session prepared. It is not listed, not counted and dead after a
 // minute until step 6 has recorded it.
 func (f *Flow) session(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
+	ctx, cancel := a.bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	err := f.consume(ctx, a)
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, link.ErrExpired) {
@@ -45,7 +45,7 @@ func Identity(u user.User) session.Identity {
 
 // record is step 6. It always runs; what it cannot write down does not happen.
 func (f *Flow) record(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
+	ctx, cancel := a.bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	a.pass(audit.StepAudit, audit.Pass, audit.ReasonNone)
 	if a.cheap {

@@ -27,9 +27,13 @@ import (
 	"gatehouse/store"
 )
 
-// StoreTimeout bounds everything that one phase of a login asks of the store and the log: before the wait for a worker, and
-// after it. A store that is away is so answered within 2 s (docs/design.md, "When something fails").
+// StoreTimeout bounds everything that one attempt asks of the store and the log, the wait for a worker and its comparison not
+// counted. A store that is away or slow is so answered within 2 s (docs/design.md, "When something fails").
 const StoreTimeout = 1500 * time.Millisecond
+
+// lastShare is what a phase of an attempt has at least, however slow the phases before it were: enough for a store that works
+// to settle what was reserved and to record what was decided.
+const lastShare = 250 * time.Millisecond
 
 // RateLimit is step 2, and what gives a token back when what was presented was right.
 type RateLimit interface {
@@ -168,6 +172,7 @@ type attempt struct {
 	decided bool
 	// cheap: refused before any verification, so it is counted, not recorded one by one.
 	cheap bool
+	spent time.Duration // of StoreTimeout
 	// ran: a password or code was verified.
 	ran bool
 	// right: the password was verified in this request, and is at hand.
@@ -193,6 +198,16 @@ func (f *Flow) attempt(client Client) *attempt {
 	a := &attempt{Client: client, now: f.Now, class: lockout.Stranger}
 	a.out.Trace = audit.NewTrace()
 	return a
+}
+
+// bounded gives a phase of the attempt what is left of its StoreTimeout. done must be called when the phase ends.
+func (a *attempt) bounded(ctx context.Context) (bounded context.Context, done func()) {
+	began := a.now()
+	bounded, cancel := context.WithTimeout(ctx, max(StoreTimeout-a.spent, lastShare))
+	return bounded, func() {
+		a.spent += a.now().Sub(began)
+		cancel()
+	}
 }
 
 // step runs one step unless an earlier one decided, and measures it.

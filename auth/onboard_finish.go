@@ -74,7 +74,7 @@ func invited(u user.User, token string) bool {
 
 // resume is step 1: the link is good, and this browser has chosen.
 func (o *Onboarding) resume(ctx context.Context, a *attempt, kind link.Kind, c Confirmation) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	l, account, err := o.open(ctx, kind, c.Token)
 	if err == nil && !l.Chosen(a.Browser) {
@@ -92,7 +92,7 @@ func (o *Onboarding) resume(ctx context.Context, a *attempt, kind link.Kind, c C
 
 // checkCode is step 3. The code is counted on the link before it is verified.
 func (o *Onboarding) checkCode(ctx context.Context, a *attempt, kind link.Kind, c Confirmation) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
+	ctx, cancel := a.bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	f := o.flow
 	l, err := o.Links.Try(ctx, kind, c.Token, a.Browser)

@@ -28,7 +28,7 @@ const retryUnavailable = 5 * time.Second
 
 // rateLimit is step 2: a token of the address's bucket, before the body is read.
 func (f *Flow) rateLimit(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	token, err := f.RateLimit.Take(ctx, a.Address)
 	var limited *ratelimit.LimitedError
@@ -96,7 +96,7 @@ func (f *Flow) password(ctx context.Context, a *attempt) {
 
 // identify finds the account, its history and its client class. A name that does not exist costs the same operations.
 func (f *Flow) identify(ctx context.Context, a *attempt) (ceiling int, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	account, err := f.Users.ByTag(ctx, a.nameTag)
 	if err != nil && !errors.Is(err, user.ErrNotFound) {
@@ -120,7 +120,7 @@ func (f *Flow) identify(ctx context.Context, a *attempt) (ceiling int, ok bool) 
 // waits in the pool's line, as long as the line allows.
 func (f *Flow) reserve(ctx context.Context, a *attempt, place *password.Place) (lockout.Reservation, bool) {
 	for {
-		bounded, cancel := context.WithTimeout(ctx, StoreTimeout)
+		bounded, cancel := a.bounded(ctx)
 		reservation, err := f.Passwords.Reserve(bounded, a.nameTag, a.class)
 		cancel()
 		var locked *lockout.LockedError
@@ -159,7 +159,7 @@ func (f *Flow) verify(ctx context.Context, a *attempt, place *password.Place, re
 	case right && a.account.ID != "" && !a.account.Disabled:
 		how = lockout.Right
 	}
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	settled, err := f.Passwords.Settle(ctx, reservation, how)
 	if ran != nil {
@@ -227,7 +227,7 @@ func (f *Flow) poolFull(ctx context.Context, a *attempt) {
 // giveBack returns the address's token, because everything that was presented was right. Failing to only costs the client a
 // token, so it is logged and forgotten.
 func (f *Flow) giveBack(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
+	ctx, cancel := a.bounded(context.WithoutCancel(ctx))
 	defer cancel()
 	if err := f.RateLimit.GiveBack(ctx, a.token); err != nil {
 		f.Logger.WarnContext(ctx, "give back a token", "error", err, "request_id", a.RequestID)

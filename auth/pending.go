@@ -64,7 +64,7 @@ func (f *Flow) suspend(ctx context.Context, a *attempt) (string, error) {
 
 // resume takes a pending login up again: steps that passed are not run again, except step 2.
 func (f *Flow) resume(ctx context.Context, a *attempt) {
-	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
+	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	p, err := f.load(ctx, a)
 	switch {

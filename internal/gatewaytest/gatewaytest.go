@@ -41,6 +41,7 @@ type Clock struct {
 	mu      sync.Mutex
 	now     time.Time
 	elapsed time.Duration
+	running time.Time // when Run was called; zero if it was not
 }
 
 // NewClock begins on a Monday morning.
@@ -50,14 +51,14 @@ func NewClock() *Clock { return &Clock{now: time.Date(2026, 11, 23, 10, 0, 0, 0,
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	return c.now.Add(c.passed())
 }
 
 // Elapsed is time that no setting of the wall clock changes.
 func (c *Clock) Elapsed() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.elapsed
+	return c.elapsed + c.passed()
 }
 
 // Add lets time pass.
@@ -65,6 +66,21 @@ func (c *Clock) Add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now, c.elapsed = c.now.Add(d), c.elapsed+d
+}
+
+// Run makes the clock go on with real time from here on, for tests of what takes how long.
+func (c *Clock) Run() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = time.Now()
+}
+
+// passed is the real time since Run; mu is held.
+func (c *Clock) passed() time.Duration {
+	if c.running.IsZero() {
+		return 0
+	}
+	return time.Since(c.running)
 }
 
 // Set sets the wall clock alone: a jump.
