@@ -99,13 +99,13 @@ func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event a
 	if err != nil {
 		return 0, unavailable("end logins under way", err)
 	}
+	all, err := m.all(ctx, user) // before the announcement: who hears it deletes, too, and the caller is told how many there were
+	if err != nil {
+		return 0, unavailable("list sessions", err)
+	}
 	ended := message{Kind: kindEnded, User: userID, Before: before.UnixMicro(), Except: except, First: true, By: m.name}
 	if err := m.announce(ctx, ended); err != nil {
 		return 0, err
-	}
-	all, err := m.all(ctx, user)
-	if err != nil {
-		return 0, unavailable("list sessions", err)
 	}
 	live, now := 0, m.o.Now()
 	ended.First = false

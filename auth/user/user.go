@@ -301,18 +301,34 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	if err := s.records.Delete(ctx, store.UserKey(id), 0); err != nil {
 		return fmt.Errorf("delete account %s: %w", id, err)
 	}
-	tag := s.NameTag(u.Name)
+	if err := s.free(ctx, s.NameTag(u.Name), id); err != nil {
+		return fmt.Errorf("free name of account %s: %w", id, err)
+	}
+	return nil
+}
+
+// free removes a name that leads to an account which is gone. An Add that found the name before it was used may have written the
+// same id anew: its account keeps the name. The account is looked for after the name's version was read, so whichever comes
+// later, that Add's last write or the removal, fails.
+func (s *Store) free(ctx context.Context, tag, id string) error {
 	name, version, err := s.getName(ctx, tag)
 	if errors.Is(err, store.ErrNotFound) || err == nil && name.UserID != id {
 		return nil
 	}
+	if err != nil {
+		return err
+	}
+	_, err = s.records.Get(ctx, store.UserKey(id))
 	if err == nil {
+		return nil
+	}
+	if errors.Is(err, store.ErrNotFound) {
 		err = s.records.Delete(ctx, store.NameKey(tag), version)
 	}
-	if err != nil && !errors.Is(err, store.ErrConflict) { // changed meanwhile: somebody has claimed it
-		return fmt.Errorf("free name of account %s: %w", id, err)
+	if errors.Is(err, store.ErrConflict) { // changed meanwhile: somebody has claimed it
+		return nil
 	}
-	return nil
+	return err
 }
 
 // RaiseCost makes the cost ceiling at least cost. It never falls again, so that removing an account shows in nobody's timing.
