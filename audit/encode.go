@@ -84,6 +84,7 @@ func clean(e Event) Event {
 	if e.Trace != nil {
 		trace := *e.Trace
 		for i := range trace {
+			cut(&trace[i].Name)
 			cut(&trace[i].Verdict)
 			cut(&trace[i].Reason)
 			trace[i].Details = cleanDetails(trace[i].Details)

@@ -30,7 +30,7 @@ func fillStrings(v reflect.Value, s string) {
 		fillStrings(v.Elem(), s)
 	case reflect.Map:
 		v.Set(reflect.ValueOf(map[string]string{s: s}))
-	case reflect.Int64:
+	case reflect.Int, reflect.Int64:
 		v.SetInt(7)
 	default:
 		panic("an event has a " + v.Kind().String())

@@ -110,6 +110,8 @@ const (
 
 // Result is what one step came to.
 type Result struct {
+	Step    Step              `json:"step"` // its number
+	Name    string            `json:"name"` // Step.String
 	Verdict Verdict           `json:"verdict"`
 	Reason  Reason            `json:"reason,omitempty"`
 	Micros  int64             `json:"micros"`
@@ -122,8 +124,8 @@ type Trace [len(Steps)]Result
 // NewTrace is a trace in which no step was reached yet.
 func NewTrace() Trace {
 	var t Trace
-	for i := range t {
-		t[i].Verdict = NotReached
+	for _, s := range Steps {
+		*t.Of(s) = Result{Step: s, Name: s.String(), Verdict: NotReached}
 	}
 	return t
 }

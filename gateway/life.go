@@ -86,6 +86,14 @@ func (g *Gateway) recordStart(ctx context.Context) error {
 	return err
 }
 
+// recordStop writes the record of an orderly end, so that a start without one before it tells of a crash.
+func (g *Gateway) recordStop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	_, err := g.log.Append(ctx, audit.Event{Kind: audit.KindStopped, Outcome: audit.Success, Actor: audit.Actor{Type: audit.ActorSystem}})
+	return err
+}
+
 // sweepEvery is how often an engine is asked to remove what has expired and is not touched by any write.
 const sweepEvery = time.Minute
 

@@ -51,7 +51,7 @@ func (g *Gateway) listen(ctx context.Context) (public, administration net.Listen
 	var config net.ListenConfig
 	public, err = config.Listen(ctx, "tcp", g.config.Listen)
 	if err != nil {
-		return nil, nil, fmt.Errorf("listen for browsers: %w", err)
+		return nil, nil, fmt.Errorf("listen for browsers (another address: --listen): %w", err)
 	}
 	administration, err = g.listenAdmin(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err e
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	return errors.Join(err, g.shutDown(ctx, servers))
+	return errors.Join(err, g.shutDown(ctx, servers), g.recordStop(ctx))
 }
 
 // follow starts what runs beside the listeners, and returns what ends it and waits for its end.

@@ -62,7 +62,7 @@ func openState(ctx context.Context, config configs.Config, deps Deps) (s *state,
 		}
 	}()
 	if err := os.MkdirAll(config.Data, 0o700); err != nil {
-		return s, fmt.Errorf("make the data folder: %w", err)
+		return s, fmt.Errorf("make the data folder (another one: --data): %w", err)
 	}
 	if err := s.openEngine(ctx, config, deps); err != nil {
 		return s, err

@@ -113,7 +113,7 @@ func (f *follower) read(ctx context.Context) error {
 	f.cursor = next
 	if len(messages) < feedBatch {
 		if !m.inStep.Load() {
-			m.o.Logger.InfoContext(ctx, "feed in step: revocations of other gateways arrive")
+			m.o.Logger.DebugContext(ctx, "feed in step: revocations of other gateways arrive")
 		}
 		m.gain(m.o.Now())
 	}

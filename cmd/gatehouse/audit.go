@@ -113,7 +113,7 @@ func traceText(t *audit.Trace) string {
 		if result.Verdict == audit.NotReached || result.Verdict == "" {
 			continue
 		}
-		text := step.String() + ":" + string(result.Verdict)
+		text := fmt.Sprintf("%d-%s:%s", step, step, result.Verdict)
 		if result.Reason != audit.ReasonNone {
 			text += "(" + string(result.Reason) + ")"
 		}
