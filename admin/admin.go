@@ -28,6 +28,7 @@ import (
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/session"
+	"gatehouse/store"
 )
 
 // The time that an operation may take once it began, so that a store that is slow is answered within 2 s. A caller that goes
@@ -52,6 +53,18 @@ var (
 type InvalidError struct{ Detail string }
 
 func (e *InvalidError) Error() string { return e.Detail }
+
+// RefusedError is ErrNotFound or ErrConflict with what is missing or in the way. It is shown to the caller, who may know: only
+// calls that are allowed come this far.
+type RefusedError struct {
+	Detail string
+	Err    error
+}
+
+func (e *RefusedError) Error() string { return e.Detail }
+
+// Unwrap returns the sentinel.
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 // PasswordError: the password policy refuses the password.
 type PasswordError struct{ Reasons []string }
@@ -81,6 +94,28 @@ func Code(err error) problem.Code {
 		return problem.Conflict
 	}
 	return problem.Unavailable // the store, the log, or a record that does not open: deny, and let the caller try again
+}
+
+// Detail is what the caller of an operation is told besides its problem; empty if there is nothing more that is safe to say.
+func Detail(err error) string {
+	var invalid *InvalidError
+	var refused *RefusedError
+	var entries *ImportError
+	switch {
+	case errors.As(err, &invalid):
+		return invalid.Detail
+	case errors.As(err, &refused):
+		return refused.Detail
+	case errors.As(err, &entries):
+		return "Nothing was imported, because some entries cannot be."
+	case errors.Is(err, ErrForbidden):
+		return "Only an operator on the administration socket may do this."
+	case errors.Is(err, audit.ErrUnavailable):
+		return "The audit log does not take records; nothing is done without one. The gateway's own log says why."
+	case errors.Is(err, store.ErrUnavailable):
+		return "The store does not answer; try again when it does. The gateway's own log says why."
+	}
+	return ""
 }
 
 // Log is the audit log.

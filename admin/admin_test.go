@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -526,6 +527,83 @@ func TestService_importsAllOrNothing(t *testing.T) {
 	}
 	if _, err := k.Service.Import(t.Context(), admintest.Operator, api.Import{Format: "csv"}); admin.Code(err) != problem.BadRequest {
 		t.Errorf("an unknown format: got %v, want a bad request", err)
+	}
+}
+
+// What a record of an import says is what happened, conflicts with accounts that exist included.
+func TestService_recordsWhatWasImported(t *testing.T) {
+	t.Parallel()
+	k, _ := alice(t)
+	file := api.Import{Format: api.FormatHtpasswd, Content: "alice:" + hash + "\nbob:" + hash + "\ncarol:$apr1$x$y\ndora:plain\n"}
+	var refused *admin.ImportError
+	if _, err := k.Service.Import(t.Context(), admintest.Operator, file); !errors.As(err, &refused) || len(refused.Reasons) != 3 || !strings.Contains(refused.Reasons[0], "exists") {
+		t.Errorf("got %v, want three reasons at once", err)
+	}
+	file.SkipRejected = true
+	if _, err := k.Service.Import(t.Context(), admintest.Operator, file); err != nil {
+		t.Fatal(err)
+	}
+	records := k.Recorded(t)
+	no, yes := records[len(records)-2].Details, records[len(records)-1].Details
+	if no["added"] != "0" || no["rejected"] != "3" || no["names"] != "" {
+		t.Errorf("a refusal: got %v", no)
+	}
+	if yes["added"] != "1" || yes["rejected"] != "3" || yes["existing"] != "0" || yes["names"] != "bob" {
+		t.Errorf("an import: got %v", yes)
+	}
+}
+
+func TestService_recordsEveryNameOfALargeImport(t *testing.T) {
+	t.Parallel()
+	k, _ := alice(t)
+	before := len(k.Recorded(t))
+	file := api.Import{Format: api.FormatHtpasswd}
+	var want []string
+	for i := range 30 {
+		name := fmt.Sprintf("%s-%02d", strings.Repeat("n", 50), i)
+		want = append(want, name)
+		file.Content += name + ":" + hash + "\n"
+	}
+	if _, err := k.Service.Import(t.Context(), admintest.Operator, file); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range k.Recorded(t)[before:] {
+		got = append(got, strings.Split(r.Details["names"], ",")...)
+	}
+	if records := len(k.Recorded(t)) - before; records != 2 || !slices.Equal(got, want) {
+		t.Errorf("got %d records with %v, want 2 with every name", records, got)
+	}
+}
+
+func TestService_recordsWhatAnImportThatFailedLeft(t *testing.T) {
+	t.Parallel()
+	k, _ := alice(t)
+	k.StoreFault.Set(store.ErrUnavailable)
+	if _, err := k.Service.Import(t.Context(), admintest.Operator, api.Import{Format: api.FormatHtpasswd, Content: "bob:" + hash + "\n"}); admin.Code(err) != problem.Unavailable {
+		t.Fatalf("got %v, want unavailable", err)
+	}
+	records := k.Recorded(t)
+	if r := records[len(records)-1]; r.Outcome != audit.Failed || r.Details["added"] != "0" || r.Details["names"] != "" {
+		t.Errorf("got %+v, want a failure that added nothing", r)
+	}
+}
+
+func TestDetail_saysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	k, _ := alice(t)
+	_, show := k.Service.User(t.Context(), admintest.Operator, "alic")
+	_, revoke := k.Service.RevokeSessions(t.Context(), admintest.Operator, "nobody", "")
+	_, add := k.Service.AddInvited(t.Context(), admintest.Operator, api.NewInvitation{Name: "alice"})
+	for want, err := range map[string]error{
+		`There is no account "alic".`:                              show,
+		`There is no account "nobody".`:                            revoke,
+		`The account "alice" exists already.`:                      add,
+		`There is no live session with the id "0000000000000000".`: k.Service.RevokeSession(t.Context(), admintest.Operator, "0000000000000000", ""),
+	} {
+		if got := admin.Detail(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -136,7 +137,7 @@ func (s *Service) do(ctx context.Context, c call) error {
 		return s.deny(ctx, c, event)
 	}
 	if err := s.prepare(ctx, c, &event); err != nil {
-		return s.failed(ctx, event, err)
+		return s.failed(ctx, event, c.explain(err))
 	}
 	record := audit.Record{Event: event}
 	if !c.recordedByAct {
@@ -146,7 +147,7 @@ func (s *Service) do(ctx context.Context, c call) error {
 		}
 	}
 	if err := c.act(ctx, record); err != nil {
-		return s.failed(ctx, event, err)
+		return s.failed(ctx, event, c.explain(err))
 	}
 	return nil
 }
@@ -166,6 +167,21 @@ func (s *Service) prepare(ctx context.Context, c call, event *audit.Event) error
 		return nil
 	}
 	return c.prepare(ctx, event)
+}
+
+// explain names the account that is missing or in the way. The name is the caller's own word, quoted so that it drives no
+// terminal.
+func (c call) explain(err error) error {
+	if told := (*RefusedError)(nil); c.name == "" || errors.As(err, &told) {
+		return err
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return &RefusedError{Detail: fmt.Sprintf("There is no account %q.", c.name), Err: ErrNotFound}
+	case errors.Is(err, ErrConflict):
+		return &RefusedError{Detail: fmt.Sprintf("The account %q exists already.", c.name), Err: ErrConflict}
+	}
+	return err
 }
 
 // event is the record of a call that is allowed and succeeds.

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"gatehouse/admin/api"
 	"gatehouse/audit"
@@ -76,7 +77,7 @@ func (s *Service) RevokeSession(ctx context.Context, c Caller, public, why strin
 		prepare: func(ctx context.Context, event *audit.Event) (err error) {
 			found, err = s.parts.Sessions.Find(ctx, public)
 			if errors.Is(err, session.ErrNoSession) {
-				return ErrNotFound
+				return &RefusedError{Detail: fmt.Sprintf("There is no live session with the id %q.", public), Err: ErrNotFound}
 			}
 			if err == nil {
 				event.Session = found.PublicID

@@ -172,18 +172,14 @@ func (x *exchange) fail(err error) {
 		return
 	}
 	p := problem.New(admin.Code(err))
-	var invalid *admin.InvalidError
+	p.Detail = admin.Detail(err)
 	var password *admin.PasswordError
 	var entries *admin.ImportError
 	switch {
-	case errors.As(err, &invalid):
-		p.Detail = invalid.Detail
 	case errors.As(err, &password):
 		p.Reasons = password.Reasons
 	case errors.As(err, &entries):
-		p.Detail, p.Reasons = "Nothing was imported, because some entries cannot be.", entries.Reasons
-	case p.Code == problem.Forbidden:
-		p.Detail = "Only an operator on the administration socket may do this."
+		p.Reasons = entries.Reasons
 	case p.Code == problem.Unavailable:
 		p.RetryAfter = problem.RetrySeconds(retryAfter)
 		x.api.options.Logger.Error("administration call is not possible", "request_id", x.caller.RequestID, "error", err)

@@ -347,8 +347,8 @@ func TestAPI_isUnavailableWithoutLogOrStore(t *testing.T) {
 		fault.Set(map[string]error{"log": audit.ErrUnavailable, "store": store.ErrUnavailable}[name])
 		got := ask(t, s, operator, http.MethodPost, "/v1/users/alice/disable", "")
 		expect(t, name, got, http.StatusServiceUnavailable, problem.Unavailable)
-		if got.header.Get("Retry-After") != "5" || got.Detail != "" {
-			t.Errorf("%s: got Retry-After %q and detail %q, want 5 and none", name, got.header.Get("Retry-After"), got.Detail)
+		if want := map[string]string{"log": "The audit log does not", "store": "The store does not answer; "}[name]; got.header.Get("Retry-After") != "5" || !strings.HasPrefix(got.Detail, want) {
+			t.Errorf("%s: got Retry-After %q and detail %q, want 5 and %q", name, got.header.Get("Retry-After"), got.Detail, want)
 		}
 		fault.Set(nil)
 	}

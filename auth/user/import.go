@@ -35,40 +35,19 @@ type Rejected struct {
 	Why  string // never holds a hash or password
 }
 
-// Imported is what an import came to.
-type Imported struct {
-	Added    []User
-	Existing []string // accounts that were there already and are the same
-	Rejected []Rejected
+// Plan is what importing a file comes to, found out without a write.
+type Plan struct {
+	New      []User     // to be added, canonical
+	Existing []string   // accounts that are there already and are the same
+	Rejected []Rejected // by line: what the file itself rules out, and what is in conflict with an account that exists
 }
 
-// Import writes the accounts of a file. Everything is checked before the first write: names, groups, addresses, hashes, and that
-// no other account has the name. If anything is rejected and SkipRejected is not set, nothing is written and the error is
-// ErrRejected. If a write fails half way, the error says so and Imported what was written; importing the same file once more
-// passes over the accounts that are there and completes it.
-func (s *Store) Import(ctx context.Context, im Import) (Imported, error) {
-	pending, report, err := s.plan(ctx, im)
-	if err != nil {
-		return report, fmt.Errorf("import accounts, nothing written: %w", err)
-	}
-	if len(report.Rejected) > 0 && !im.SkipRejected {
-		return report, ErrRejected
-	}
-	for _, u := range pending {
-		added, err := s.Add(ctx, u)
-		if err != nil {
-			return report, fmt.Errorf("import %s, after %d of %d new accounts: %w", u.Name, len(report.Added), len(pending), err)
-		}
-		report.Added = append(report.Added, added)
-	}
-	return report, nil
-}
-
-// plan says what is to be added. It writes nothing.
-func (s *Store) plan(ctx context.Context, im Import) (pending []User, report Imported, err error) {
-	report.Rejected = slices.Clone(im.Rejected)
+// PlanImport checks everything before the first write: names, groups, addresses, hashes, and that no other account has the
+// name. If anything is rejected and SkipRejected is not set, the error is ErrRejected, and the plan tells all of it.
+func (s *Store) PlanImport(ctx context.Context, im Import) (Plan, error) {
+	plan := Plan{Rejected: slices.Clone(im.Rejected)}
 	reject := func(u User, why string) {
-		report.Rejected = append(report.Rejected, Rejected{Name: u.Name, Line: im.lines[u.Name], Why: why})
+		plan.Rejected = append(plan.Rejected, Rejected{Name: u.Name, Line: im.lines[u.Name], Why: why})
 	}
 	seen := map[string]bool{}
 	for _, raw := range im.Users {
@@ -84,17 +63,35 @@ func (s *Store) plan(ctx context.Context, im Import) (pending []User, report Imp
 		seen[u.Name] = true
 		switch existing, err := s.ByName(ctx, u.Name); {
 		case errors.Is(err, ErrNotFound):
-			pending = append(pending, u)
+			plan.New = append(plan.New, u)
 		case err != nil:
-			return nil, report, err
+			return Plan{}, fmt.Errorf("plan import: %w", err)
 		case same(existing, u):
-			report.Existing = append(report.Existing, u.Name)
+			plan.Existing = append(plan.Existing, u.Name)
 		default:
 			reject(u, "an account of this name exists and is not the same")
 		}
 	}
-	slices.SortStableFunc(report.Rejected, byLine)
-	return pending, report, nil
+	slices.SortStableFunc(plan.Rejected, byLine)
+	if len(plan.Rejected) > 0 && !im.SkipRejected {
+		return plan, ErrRejected
+	}
+	return plan, nil
+}
+
+// Import adds the new accounts of a plan and returns those that were added. If a write fails half way, the error says so;
+// planning and importing the same file once more passes over the accounts that are there and completes it. ErrNameTaken if an
+// account was added since the plan was made.
+func (s *Store) Import(ctx context.Context, plan Plan) ([]User, error) {
+	var added []User
+	for _, u := range plan.New {
+		one, err := s.Add(ctx, u)
+		if err != nil {
+			return added, fmt.Errorf("import %s, after %d of %d new accounts: %w", u.Name, len(added), len(plan.New), err)
+		}
+		added = append(added, one)
+	}
+	return added, nil
 }
 
 // same reports whether an account is what importing u would have made.

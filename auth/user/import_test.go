@@ -36,6 +36,22 @@ func parseHtpasswd(t *testing.T, text string) user.Import {
 	return im
 }
 
+// imported is a plan and what came of it.
+type imported struct {
+	user.Plan
+	Added []user.User
+}
+
+func importFile(t *testing.T, s *user.Store, im user.Import) (imported, error) {
+	t.Helper()
+	plan, err := s.PlanImport(t.Context(), im)
+	if err != nil {
+		return imported{Plan: plan}, err
+	}
+	added, err := s.Import(t.Context(), plan)
+	return imported{plan, added}, err
+}
+
 // checkRejected compares rejections with "line name: part of why".
 func checkRejected(t *testing.T, got []user.Rejected, want ...string) {
 	t.Helper()
@@ -198,11 +214,11 @@ func TestStore_importsAllOrNothing(t *testing.T) {
 	spy := &spy{Records: bolt(t)}
 	s := accounts(spy)
 	im := parseHtpasswd(t, htpasswd)
-	if got, err := s.Import(t.Context(), im); !errors.Is(err, user.ErrRejected) || len(got.Rejected) != 11 || len(spy.puts) != 0 {
+	if got, err := importFile(t, s, im); !errors.Is(err, user.ErrRejected) || len(got.Rejected) != 11 || len(spy.puts) != 0 {
 		t.Fatalf("got %+v, %v and %d writes, want nothing written", got, err, len(spy.puts))
 	}
 	im.SkipRejected = true
-	got, err := s.Import(t.Context(), im)
+	got, err := importFile(t, s, im)
 	if err != nil || len(got.Added) != 1 || got.Added[0].Name != "bob" || len(got.Rejected) != 11 {
 		t.Fatalf("got %+v, %v, want bob added", got, err)
 	}
@@ -220,7 +236,7 @@ func TestStore_importOfAnExistingAccountThatDiffersIsRejected(t *testing.T) {
 	s := accounts(bolt(t))
 	add(t, s, user.User{Name: "bob", Groups: []string{"admins"}})
 	im := parseHtpasswd(t, "alice:"+hash4+"\nbob:"+hash4+"\n")
-	got, err := s.Import(t.Context(), im)
+	got, err := importFile(t, s, im)
 	if !errors.Is(err, user.ErrRejected) {
 		t.Fatalf("got %v, want ErrRejected", err)
 	}
@@ -229,10 +245,27 @@ func TestStore_importOfAnExistingAccountThatDiffersIsRejected(t *testing.T) {
 		t.Errorf("alice: got %v, want nothing written", err)
 	}
 	im.SkipRejected = true
-	if got, err := s.Import(t.Context(), im); err != nil || len(got.Added) != 1 || got.Added[0].Name != "alice" {
+	if got, err := importFile(t, s, im); err != nil || len(got.Added) != 1 || got.Added[0].Name != "alice" {
 		t.Errorf("got %+v, %v, want alice added", got, err)
 	}
 	if bob, _ := s.ByName(t.Context(), "bob"); bob.PasswordHash != "" || bob.Revision != 1 {
+		t.Errorf("got %+v, want bob untouched", bob)
+	}
+}
+
+// An account that came between the plan and its import is left as it is.
+func TestStore_importEndsAtANameTakenSinceThePlan(t *testing.T) {
+	t.Parallel()
+	s := accounts(bolt(t))
+	plan, err := s.PlanImport(t.Context(), parseHtpasswd(t, "alice:"+hash4+"\nbob:"+hash4+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, user.User{Name: "bob"})
+	if added, err := s.Import(t.Context(), plan); !errors.Is(err, user.ErrNameTaken) || len(added) != 1 || added[0].Name != "alice" {
+		t.Errorf("got %+v and %v, want alice alone and ErrNameTaken", added, err)
+	}
+	if bob, _ := s.ByName(t.Context(), "bob"); bob.PasswordHash != "" {
 		t.Errorf("got %+v, want bob untouched", bob)
 	}
 }
@@ -248,7 +281,7 @@ func TestStore_importIsCompletedByASecondRun(t *testing.T) {
 	im := parseHtpasswd(t, text.String())
 	for failFrom := 1; failFrom <= 1+3*len(names); failFrom++ { // the ceiling, then three writes for each
 		spy := &spy{Records: bolt(t), failFrom: failFrom}
-		first, err := accounts(spy).Import(t.Context(), im)
+		first, err := importFile(t, accounts(spy), im)
 		if !errors.Is(err, store.ErrUnavailable) {
 			t.Fatalf("write %d: got %v, want ErrUnavailable", failFrom, err)
 		}
@@ -256,7 +289,7 @@ func TestStore_importIsCompletedByASecondRun(t *testing.T) {
 			t.Errorf("write %d: got %d added (%v), want %d", failFrom, got, err, want)
 		}
 		s := accounts(spy.Records)
-		second, err := s.Import(t.Context(), im)
+		second, err := importFile(t, s, im)
 		if err != nil || len(second.Added)+len(second.Existing) != 3 {
 			t.Errorf("write %d: got %+v, %v, want the rest added", failFrom, second, err)
 		}
