@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"gatehouse/admin/api"
@@ -41,7 +42,7 @@ func (s *Service) AddInvited(ctx context.Context, c Caller, n api.NewInvitation)
 }
 
 // Invite makes a new link for an account that never completed a login, with or without a password; the former link ends. Who has
-// signed in has a second factor that a link must not replace: for them there is a reset.
+// signed in has a second factor that a link must not replace: for them there are TOTPEnrol and UserPassword.
 func (s *Service) Invite(ctx context.Context, c Caller, name, why string) (api.Invitation, error) {
 	var u user.User
 	var made api.Invitation
@@ -83,7 +84,8 @@ func mayBeInvited(u user.User) error {
 	case u.Disabled:
 		return &InvalidError{Detail: "The account is disabled."}
 	case !u.FirstLoginAt.IsZero():
-		return &InvalidError{Detail: "The account has signed in before: set its password or reset its second factor instead."}
+		return &InvalidError{Detail: fmt.Sprintf(
+			"%[1]s has signed in before. 'gatehouse totp enrol %[1]s' gives a new second factor to hand over, 'gatehouse user passwd %[1]s' a new password.", u.Name)}
 	}
 	return nil
 }

@@ -115,7 +115,10 @@ func TestService_credentialsEndAnInvitation(t *testing.T) {
 			return k.Service.SetPassword(t.Context(), admintest.Operator, "bob", admintest.GoodPassword, why)
 		},
 		"a factor": func(k *admintest.Kit) error {
-			_, err := k.Service.EnrolTOTP(t.Context(), admintest.Operator, "bob", why)
+			e, err := k.Service.EnrolTOTP(t.Context(), admintest.Operator, "bob", why)
+			if err == nil && !e.InvitationEnded {
+				t.Error("the answer does not say that the invitation ended")
+			}
 			return err
 		},
 	}
@@ -150,6 +153,9 @@ func TestService_Invite_refuses(t *testing.T) {
 		if _, err := k.Service.Invite(t.Context(), admintest.Operator, name, ""); !errors.As(err, &invalid) {
 			t.Errorf("invite %s: got %v", name, err)
 		}
+	}
+	if _, err := k.Service.Invite(t.Context(), admintest.Operator, "alice", ""); !strings.Contains(admin.Detail(err), "gatehouse totp enrol alice") {
+		t.Errorf("invite alice: got %v, want what to do instead", err)
 	}
 	if _, err := k.Service.Invite(t.Context(), admintest.Operator, "nobody", ""); !errors.Is(err, admin.ErrNotFound) {
 		t.Errorf("invite nobody: got %v", err)

@@ -12,6 +12,7 @@ import (
 )
 
 // EnrolTOTP gives an account a new second factor in place of the old one. It is valid at once: an operator hands it over.
+// An invitation ends, and the answer says so.
 func (s *Service) EnrolTOTP(ctx context.Context, c Caller, name, why string) (api.Enrolment, error) {
 	var shown api.Enrolment
 	var enrolled user.TOTP
@@ -25,9 +26,11 @@ func (s *Service) EnrolTOTP(ctx context.Context, c Caller, name, why string) (ap
 			enrolled = user.TOTP{ID: e.ID, Secret: e.Secret, EnrolledAt: s.parts.Now().UTC().Truncate(time.Second)}
 			shown = api.Enrolment{User: u.Name, URL: e.URL, Secret: e.Secret}
 			event.Details["replaces"] = strconv.FormatBool(u.TOTP != nil)
+			event.Details["ends_invitation"] = strconv.FormatBool(u.Invitation != nil)
 			return nil
 		},
 		edit: func(u *user.User) error {
+			shown.InvitationEnded = u.Invitation != nil // a link beside the factor would be a second door
 			old, u.TOTP, u.Invitation = u.TOTP, &enrolled, nil
 			return nil
 		},

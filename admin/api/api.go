@@ -127,6 +127,8 @@ type Enrolment struct {
 	User   string `json:"user"`
 	URL    string `json:"url"`    // otpauth://, for the authenticator app
 	Secret string `json:"secret"` // base32, to be typed
+	// InvitationEnded: the account was invited, and the link of the invitation is no good any more.
+	InvitationEnded bool `json:"invitation_ended,omitempty"`
 }
 
 // The windows of a Lockout.
