@@ -12,6 +12,7 @@ import (
 
 	"gatehouse/admin/admintest"
 	"gatehouse/audit"
+	"gatehouse/store"
 )
 
 // person is somebody at a terminal: answers come from lines, secrets are typed without an echo.
@@ -88,6 +89,18 @@ func TestRun_tellsOfAnOutage(t *testing.T) {
 	}
 }
 
+func TestRun_saysThatTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	k := admintest.New(t)
+	s := k.Serve(t)
+	k.AddUser(t, "alice")
+	k.StoreFault.Set(store.ErrUnavailable)
+	m, _, errOut := person(s, "")
+	if got := run(t.Context(), []string{"user", "disable", "alice"}, m); got != exitFailed || !strings.Contains(errOut.String(), "The store does not answer; ") {
+		t.Errorf("got %d and %q, want a failure that names the store", got, errOut)
+	}
+}
+
 func TestRoot_everyCommandHasHelpWithAnExample(t *testing.T) {
 	t.Parallel()
 	m, _, _ := person(&admintest.Server{}, "")
@@ -118,7 +131,7 @@ func TestRecordLine_showsEscapesAsText(t *testing.T) {
 	*r.Trace.Of(audit.StepRateLimit) = audit.Result{Verdict: audit.Pass}
 	*r.Trace.Of(audit.StepPassword) = audit.Result{Verdict: audit.Fail, Reason: audit.ReasonUnknownUser}
 	want := `2026-11-23T10:05:00Z 7 login failure severity=high unknown-user=0123456789abcdef from=10.0.0.5 code=invalid-credentials ` +
-		`trace=password:fail(unknown-user),rate-limit:pass why="x\" by=operator:0\u001b[2J\u202e\u000d\u000a"`
+		`trace=1-password:fail(unknown-user),2-rate-limit:pass why="x\" by=operator:0\u001b[2J\u202e\u000d\u000a"`
 	if got := recordLine(r); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -25,7 +25,7 @@ func newTOTPEnrol(o *operator) *cobra.Command {
 		Use:   "enrol NAME",
 		Short: "Give an account a new authenticator secret, shown once",
 		Long: `Give an account a new authenticator secret in place of the old one. It is shown once and is valid at once: hand it over in
-person. The account's sessions end and its devices are forgotten.`,
+person. The account's sessions end and its devices are forgotten. An invitation of the account ends: its link is no good any more.`,
 		Example: `  gatehouse totp enrol alice`,
 		Args:    takes("NAME"),
 		RunE: o.asking(func(command *cobra.Command, c *client.Client, args []string) error {
@@ -36,7 +36,13 @@ person. The account's sessions end and its devices are forgotten.`,
 			if err != nil {
 				return err
 			}
-			return o.print(e, func(w io.Writer) { fmt.Fprintf(w, "url\t%s\nsecret\t%s\n", audit.Printable(e.URL), e.Secret) })
+			return o.print(e, func(w io.Writer) {
+				fmt.Fprintf(w, "url\t%s\nsecret\t%s\n", audit.Printable(e.URL), e.Secret)
+				if e.InvitationEnded {
+					fmt.Fprintf(w, "\nThe invitation of %[1]s ended: its link is no good any more. Set a password with 'gatehouse user passwd %[1]s',\n"+
+						"or make a new link with 'gatehouse user invite %[1]s', which takes the place of this authenticator too.\n", e.User)
+				}
+			})
 		}),
 	}
 	addReason(command, &reason)
@@ -62,8 +68,12 @@ func newTOTPReset(o *operator) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "reset NAME",
 		Short: "Take an account's authenticator away",
-		Long: `Take an account's authenticator away, after its loss. The account's sessions end and its devices are forgotten; while the
-account may still enrol by password alone, the next login asks for a new authenticator.`,
+		Long: `Take an account's authenticator away, after its loss. The account then has no second factor, its sessions end, and its known
+devices are forgotten.
+
+Where a second factor is required, the password alone does not let its owner in again: the way back is 'gatehouse totp enrol NAME',
+whose secret you hand over in person. That command replaces the lost authenticator without a reset before it. Only an account that was
+never signed in to can still set one up at its first login.`,
 		Example: `  gatehouse totp reset alice --reason "phone lost, identity checked in person"`,
 		Args:    takes("NAME"),
 		RunE: o.asking(func(command *cobra.Command, c *client.Client, args []string) error {
@@ -74,7 +84,8 @@ account may still enrol by password alone, the next login asks for a new authent
 			if err := c.ResetTOTP(command.Context(), args[0], reason); err != nil {
 				return err
 			}
-			o.say("%s has no authenticator any more; all sessions were ended.", name)
+			o.say("%s has no authenticator any more; all sessions were ended and its known devices forgotten.\n"+
+				"Where a second factor is required, the way back in is 'gatehouse totp enrol %s': hand its secret over in person.", name, name)
 			return nil
 		}),
 	}

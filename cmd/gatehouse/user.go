@@ -77,7 +77,9 @@ func newUserInvite(o *operator) *cobra.Command {
 		Use:   "invite NAME",
 		Short: "Print a new link for an account that has never been signed in to",
 		Long: `Print a new one-time link for an account that has never been signed in to; the former link ends. Whoever opens it chooses the
-password and sets up the second factor, in place of those that the account may have.`,
+password and sets up the second factor, in place of those that the account may have.
+
+For an account that was signed in to, 'gatehouse totp enrol NAME' makes a second factor to hand over.`,
 		Example: `  gatehouse user invite alice`,
 		Args:    takes("NAME"),
 		RunE: o.asking(func(command *cobra.Command, c *client.Client, args []string) error {
@@ -147,10 +149,12 @@ func state(u api.User) string {
 	switch {
 	case u.Disabled:
 		return "disabled"
-	case !u.HasPassword:
-		return "invited"
+	case u.HasPassword:
+		return "enabled"
+	case u.InvitedUntil.IsZero():
+		return "no password"
 	}
-	return "enabled"
+	return "invited"
 }
 
 // factor names the second factor that is enrolled.
@@ -230,16 +234,23 @@ Only an operator on the gateway's own socket may do this, not the holder of a to
 
 func newUserGroup(o *operator) *cobra.Command {
 	var reason string
+	var none bool
 	command := &cobra.Command{
-		Use:   "group NAME [GROUP]...",
+		Use:   "group NAME GROUP... | NAME --none",
 		Short: "Replace the groups of an account and end its sessions",
 		Long: `Replace the groups of an account and end its sessions.
 
-Without a GROUP the account is in no group afterwards.`,
-		Example: `  gatehouse user group alice staff admins`,
+With --none the account is in no group afterwards.`,
+		Example: `  gatehouse user group alice staff admins
+  gatehouse user group alice --none`,
 		Args: func(command *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case len(args) == 0:
 				return usagef(command, "%s takes NAME and its groups", command.CommandPath())
+			case len(args) == 1 && !none:
+				return usagef(command, "%s takes the groups of NAME; give --none to take all of them away", command.CommandPath())
+			case len(args) > 1 && none:
+				return usagef(command, "%s takes either groups or --none", command.CommandPath())
 			}
 			return nil
 		},
@@ -251,6 +262,7 @@ Without a GROUP the account is in no group afterwards.`,
 			return nil
 		}),
 	}
+	command.Flags().BoolVar(&none, "none", false, "take all groups away")
 	addReason(command, &reason)
 	return command
 }
@@ -288,7 +300,7 @@ func newUserImport(o *operator) *cobra.Command {
 		Long: `Import the accounts of another program, passwords included.
 
 Formats are htpasswd (bcrypt entries) and authelia (its users file, bcrypt entries). If one entry cannot be imported, nothing
-is, unless --skip-rejected is given. FILE may be - for standard input.`,
+is, and all of those entries are listed; --skip-rejected leaves them out. FILE may be - for standard input.`,
 		Example: `  gatehouse user import --format htpasswd /etc/nginx/htpasswd
   gatehouse user import --format authelia users_database.yml --skip-rejected`,
 		Args: takes("FILE"),
