@@ -34,7 +34,10 @@ func (l *Log) Count(e Event) {
 }
 
 func (c *counts) add(e Event, n int64) {
-	key, err := json.Marshal(e) // sorts the details, so equal events have equal keys
+	// What a client claims is its own choice: it must not make a record of every request. The first claim is kept.
+	alike := e
+	alike.Client.Claimed = ""
+	key, err := json.Marshal(alike) // sorts the details, so equal events have equal keys
 	if err != nil {
 		panic(fmt.Errorf("encode event: %w", err)) // strings and numbers always marshal
 	}

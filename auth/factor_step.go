@@ -79,6 +79,7 @@ func (f *Flow) settleCode(ctx context.Context, a *attempt, reservation lockout.R
 		how = lockout.NotVerified
 	}
 	settled, err := f.Codes.Settle(ctx, reservation, how)
+	a.codesFailed = settled.Run > 0
 	switch {
 	case wrong != nil && how == lockout.NotVerified:
 		f.undecided(a, audit.StepSecondFactor, "check a code", wrong)

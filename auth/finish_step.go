@@ -112,7 +112,7 @@ func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
 	if err := f.Passwords.EndRun(ctx, a.nameTag, a.class); err != nil {
 		return err
 	}
-	if a.verified {
+	if a.codesFailed {
 		if err := f.Codes.EndRun(ctx, a.account.ID, a.class); err != nil {
 			return err
 		}

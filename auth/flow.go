@@ -178,18 +178,19 @@ type attempt struct {
 	// right: the password was verified in this request, and is at hand.
 	right bool
 
-	token    ratelimit.Token
-	nameTag  string
-	account  user.User // zero for a name that does not exist
-	class    string    // lockout.Stranger or a device id
-	history  History
-	signals  []audit.Signal
-	pending  *pending // of a resumed login
-	verified bool     // a second factor was right in this login
-	methods  []string // RFC 8176 names of what was right
-	prepared *session.Prepared
-	deviceID string
-	factor   totp.Enrolment // whose code step 3 checks; zero where none is enrolled or being enrolled
+	token       ratelimit.Token
+	nameTag     string
+	account     user.User // zero for a name that does not exist
+	class       string    // lockout.Stranger or a device id
+	history     History
+	signals     []audit.Signal
+	pending     *pending // of a resumed login
+	verified    bool     // a second factor was right in this login
+	codesFailed bool     // a run of wrong codes stands before the right one, for EndRun to end
+	methods     []string // RFC 8176 names of what was right
+	prepared    *session.Prepared
+	deviceID    string
+	factor      totp.Enrolment // whose code step 3 checks; zero where none is enrolled or being enrolled
 	// completes is what this login makes besides a session: an account, or its second factor. nil of most logins.
 	completes *completion
 }

@@ -65,6 +65,7 @@ type Gateway struct {
 	public   http.Handler
 	admin    http.Handler
 	running  sync.WaitGroup
+	checked  storeCheck
 }
 
 // New builds a gateway and checks everything that can refuse to start. Close it, whether it was run or not.
@@ -180,7 +181,7 @@ func (g *Gateway) parts() (parts, error) {
 		}),
 		codes: lockout.New(lockout.Options{
 			Records: records, Now: now, Key: store.CodesKey, Shard: store.CodesShard,
-			Limit: login.Codes.Limit, Within: login.Codes.Within, LockFor: login.Codes.Within,
+			Limit: login.Codes.Limit, Within: login.Codes.Within, LockFor: login.Codes.Within, RunLimit: longBrake,
 		}),
 		totp:    totp.New(totp.Options{Counters: g.engine, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
 		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
@@ -222,7 +223,8 @@ func (a accounts) Identity(ctx context.Context, userID string) (session.Identity
 // wideFactor is how many times the burst of an address a whole IPv6 /48 has.
 const wideFactor = 4
 
-// longBrake is how many consecutive failures of strangers close an account to strangers (NIST SP 800-63B-4, section 3.2.2).
+// longBrake is how many consecutive failures of strangers, passwords or codes, close an account to strangers (NIST SP 800-63B-4,
+// section 3.2.2).
 const longBrake = 100
 
 func (g *Gateway) bcryptCost() int {

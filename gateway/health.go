@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"gatehouse/problem"
@@ -62,11 +63,41 @@ func (g *Gateway) ready(ctx context.Context) Readiness {
 }
 
 func (g *Gateway) storePart(ctx context.Context) Part {
-	if err := g.engine.Check(ctx); err != nil {
+	if err := g.checked.check(ctx, g.engine.Check); err != nil {
 		g.deps.Logger.WarnContext(ctx, "store is not healthy", "error", err)
 		return Part{State: stateFailed, Note: "the store does not answer: logins are refused, known sessions go on until their access tokens expire"}
 	}
 	return Part{State: stateOK}
+}
+
+// checkedFor is how long a store that could be written is not asked again. Anybody may ask for readiness, and each check is a
+// write.
+const checkedFor = time.Second
+
+// storeCheck asks the store for all who ask for readiness at the same time. Safe for concurrent use.
+type storeCheck struct {
+	mu   sync.Mutex // held while asking, so one asks at a time
+	good bool       // guarded by mu: it could be written within checkedFor
+}
+
+func (c *storeCheck) check(ctx context.Context, ask func(context.Context) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.good {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout) // one who leaves decides for nobody else
+	defer cancel()
+	if err := ask(ctx); err != nil {
+		return err
+	}
+	c.good = true
+	time.AfterFunc(checkedFor, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.good = false
+	})
+	return nil
 }
 
 // clockPart warns of a clock that was set, and of one that differs from the store's: what one gateway signs another must accept,

@@ -64,6 +64,10 @@ func openState(ctx context.Context, config configs.Config, deps Deps) (s *state,
 	if err := os.MkdirAll(config.Data, 0o700); err != nil {
 		return s, fmt.Errorf("make the data folder (another one: --data): %w", err)
 	}
+	// A folder that was there may be open to others: keys, sockets and logs in it must not be.
+	if err := os.Chmod(config.Data, 0o700); err != nil {
+		return s, fmt.Errorf("close the data folder to others: %w", err)
+	}
 	if err := s.openEngine(ctx, config, deps); err != nil {
 		return s, err
 	}

@@ -68,6 +68,7 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded) error {
 	if err != nil {
 		return errors.Join(err, g.Close())
 	}
+	summary.Warnings = append(summary.Warnings, loaded.Warnings...)
 	return g.Run(ctx, func(public net.Addr) {
 		summary.Listen = public.String()
 		fmt.Fprint(m.out, startScreen(summary))
