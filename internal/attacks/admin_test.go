@@ -18,6 +18,7 @@ import (
 	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/problem"
+	"gatehouse/store/storetest"
 )
 
 const adminToken = "a-token-of-the-tests-that-is-long-enough"
@@ -68,14 +69,7 @@ func (a *adminBench) live(t *testing.T, listen string, clock *gatewaytest.Clock)
 func (a *adminBench) overTCP(t *testing.T) {
 	t.Helper()
 	a.Stop()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.tcp = listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
+	a.tcp = net.JoinHostPort("127.0.0.1", storetest.FreePort(t))
 	a.live(t, a.tcp, a.Clock)
 	a.alice = a.alice.Through(a.Gateway)
 }

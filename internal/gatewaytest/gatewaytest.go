@@ -31,6 +31,7 @@ import (
 	"gatehouse/gateway"
 	"gatehouse/internal/wiretest"
 	"gatehouse/secrets"
+	"gatehouse/store/storetest"
 )
 
 // Password is one that the policy accepts.
@@ -305,15 +306,10 @@ func (g *Gateway) must(err error) {
 	}
 }
 
-// freeAddress is a loopback address on which nothing listens. Somebody may take it before it is used; a test run is short.
+// freeAddress is a loopback address on which nothing listens, with a port that no outgoing connection takes before it is used.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return net.JoinHostPort("127.0.0.1", storetest.FreePort(t))
 }
 
 // localhost is the address under the name that browsers take for a secure origin.

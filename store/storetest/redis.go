@@ -53,7 +53,7 @@ func newServer(t *testing.T) *Server {
 // FreePort finds a port of loopback that nobody uses, below those that the system gives to outgoing connections, one of
 // which could take it while a killed server is away. Another process could take it before a server does; the server then does
 // not come up and the test says so.
-func FreePort(t *testing.T) string {
+func FreePort(t testing.TB) string {
 	t.Helper()
 	const lowest, highest = 10_000, 32_000
 	for range 100 {
