@@ -25,7 +25,7 @@ const (
 // import each other: they meet where a higher layer puts them together, and each can be read and tested alone.
 var layerOf = map[string]int{
 	// 0, leaves: contracts, formats and pure functions that everybody may know.
-	"admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
+	"access": 0, "admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
 	"store": 0, "strictjson": 0,
 	// 1, parts: each does one thing over the leaves.
 	"auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "ratelimit": 1, "secrets": 1, "session": 1,
@@ -78,7 +78,7 @@ var importers = []struct {
 	{"github.com/pquerna/otp", []string{"auth/totp"}, "one package decides what a valid code is"},
 	{"golang.org/x/crypto/bcrypt", []string{"auth/password"}, "one package decides what a right password is, and takes the same time over all"},
 	{"github.com/ccojocar/zxcvbn-go", []string{"auth/password"}, "the password policy is one"},
-	{"golang.org/x/text/unicode/norm", []string{"auth/password"}, "passwords are normalised once"},
+	{"golang.org/x/text/unicode/norm", []string{"access", "auth/password"}, "passwords are normalised once, and paths read as an app might"},
 	{"golang.org/x/text/secure/precis", []string{"auth/user"}, "one function makes the canonical name"},
 	{"golang.org/x/time/rate", []string{"ratelimit", "session"}, "limits of clients are counted in one place"},
 	{"golang.org/x/net/http/httpguts", []string{"proxy", "proxy/clientip"}, "only the proxy reads header lists itself"},
