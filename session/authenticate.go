@@ -82,19 +82,25 @@ func (m *Manager) byCookie(ctx context.Context, r *http.Request, origin string, 
 // errNotGood: the token itself is not good here and now. Its session may be.
 var errNotGood = fmt.Errorf("%w: access token is not good", ErrNoSession)
 
+// errOvertaken: a step-up may have ended the token. The record of its session says.
+var errOvertaken = fmt.Errorf("%w: session was stepped up", errNotGood)
+
 // admit returns the principal of an access token: at once if it was verified before, else after verifying it and reading its
 // session. j is nil for a bearer token.
 func (m *Manager) admit(ctx context.Context, r *http.Request, j *jar, raw string, purpose token.Purpose, audience string, now time.Time) (Principal, error) {
 	// The same token shown in another place was verified for this one only: it goes through everything again, and fails there.
 	if e := m.verified.get(keyOf(raw)); e != nil && e.purpose == purpose && e.audience == audience {
-		if err := m.good(e, now); err != nil {
-			m.verified.remove(e)
+		err := m.good(e, now)
+		if err == nil {
+			if j != nil && e.pending.Load() != 0 {
+				m.note(e, j, r, audience, now)
+			}
+			return e.principal, nil
+		}
+		m.verified.remove(e)
+		if !errors.Is(err, errOvertaken) {
 			return Principal{}, err
 		}
-		if j != nil && e.pending.Load() != 0 {
-			m.note(e, j, r, audience, now)
-		}
-		return e.principal, nil
 	}
 	keys := m.o.Keys.Current()
 	claims, err := keys.Verify(raw, purpose, m.o.Issuer, audience, now)
@@ -134,6 +140,9 @@ func (m *Manager) good(e *entry, now time.Time) error {
 	if m.revoked.covers(e.who) {
 		return ErrNoSession
 	}
+	if m.revoked.overtook(e.who.session, e.principal.AuthTime) {
+		return errOvertaken
+	}
 	e.looked.Store(arrived)
 	return nil
 }
@@ -154,6 +163,8 @@ func (m *Manager) firstSight(ctx context.Context, e *entry, c token.Claims, now 
 		return Principal{}, unavailable("read session", err)
 	case !doc.alive(now):
 		return Principal{}, ErrNoSession
+	case c.AuthTime.Unix() < time.UnixMicro(doc.AuthTime).Unix():
+		return Principal{}, errOvertaken // the token is of before a step-up: the session's freshness is not its
 	}
 	p := doc.principal(session)
 	p.Bearer = e.purpose == token.BearerToken

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"gatehouse/audit"
 	"gatehouse/session/token"
 	"gatehouse/store"
 )
@@ -34,7 +35,10 @@ func (m *Manager) Renew(ctx context.Context, r *http.Request, origin string) (Pr
 	if !ok {
 		return Principal{}, nil, ErrNoSession
 	}
-	p := presented{handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h.user), passive: m.passive(r), request: r}
+	p := presented{
+		handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h.user), passive: m.passive(r),
+		client: func() audit.Client { return m.client(r) },
+	}
 	now := m.o.Now()
 	epoch := m.verified.epoch.Load() // before the read
 	doc, generation, err := m.prolong(ctx, p, origin, now)
@@ -47,6 +51,14 @@ func (m *Manager) Renew(ctx context.Context, r *http.Request, origin string) (Pr
 	}
 	cookies, err := m.cookies(who, origin, generation, now, epoch, doc.Seen)
 	return who, cookies, err
+}
+
+// client describes where a request came from, for a record.
+func (m *Manager) client(r *http.Request) audit.Client {
+	if m.o.Client == nil {
+		return audit.Client{}
+	}
+	return m.o.Client(r)
 }
 
 // prolong checks a session, rotates the handle and notes the activity, in one write; of renewals at the same time one writes,

@@ -32,6 +32,7 @@ type revocations struct {
 	arrived atomic.Uint64 // counts what was added, from 1; raised after it can be found
 	count   atomic.Int64  // sessions held
 	rules   atomic.Int64  // users held; 0 spares the look
+	steps   atomic.Int64  // step-ups held; 0 spares the look
 	latest  atomic.Int64  // of the instants of the users held, in microseconds since 1970
 	shards  [shards]revocationShard
 }
@@ -40,13 +41,20 @@ type revocationShard struct {
 	mu       sync.RWMutex
 	sessions map[id]uint32 // guarded by mu; until, in Unix seconds, which fit until 2106
 	users    map[id]rule   // guarded by mu
+	steps    map[id]stepUp // guarded by mu
+}
+
+// stepUp is when a session got a fresher factor.
+type stepUp struct {
+	at    int64  // Unix seconds, as tokens count
+	until uint32 // likewise
 }
 
 func newRevocations(most int64) *revocations {
 	r := &revocations{most: most}
 	r.arrived.Store(1)
 	for i := range r.shards {
-		r.shards[i].sessions, r.shards[i].users = map[id]uint32{}, map[id]rule{}
+		r.shards[i].sessions, r.shards[i].users, r.shards[i].steps = map[id]uint32{}, map[id]rule{}, map[id]stepUp{}
 	}
 	return r
 }
@@ -108,6 +116,32 @@ func (r *revocations) addUser(x id, before time.Time, except id, now time.Time) 
 	}
 }
 
+// addStepUp notes that tokens of a session that say an earlier time are to be compared with its record. It is kept as long as a
+// revocation: after that no such token lives.
+func (r *revocations) addStepUp(x id, at, now time.Time) {
+	defer r.arrived.Add(1)
+	s := r.shard(x)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, held := s.steps[x]
+	if !held {
+		r.steps.Add(1)
+	}
+	s.steps[x] = stepUp{at: max(at.Unix(), old.at), until: uint32(now.Add(keepRevocation).Unix())}
+}
+
+// overtook reports whether a session may have got a factor after the one that a token tells of.
+func (r *revocations) overtook(session id, at time.Time) bool {
+	if r.steps.Load() == 0 {
+		return false
+	}
+	s := r.shard(session)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	step, held := s.steps[session]
+	return held && at.Unix() < step.at
+}
+
 // newest returns an instant that is not before that of any rule held.
 func (r *revocations) newest() time.Time { return time.UnixMicro(r.latest.Load()) }
 
@@ -128,12 +162,18 @@ func (r *revocations) sweep(now time.Time) {
 				r.rules.Add(-1)
 			}
 		}
+		for x, step := range s.steps {
+			if int64(step.until) <= now.Unix() {
+				delete(s.steps, x)
+				r.steps.Add(-1)
+			}
+		}
 		s.mu.Unlock()
 	}
 }
 
 // full reports whether more is held than the bound.
-func (r *revocations) full() bool { return r.count.Load()+r.rules.Load() > r.most }
+func (r *revocations) full() bool { return r.count.Load()+r.rules.Load()+r.steps.Load() > r.most }
 
 // clear drops everything; only right after the verified tokens were forgotten.
 func (r *revocations) clear() {
@@ -143,6 +183,8 @@ func (r *revocations) clear() {
 		s.mu.Lock()
 		r.count.Add(-int64(len(s.sessions)))
 		r.rules.Add(-int64(len(s.users)))
+		r.steps.Add(-int64(len(s.steps)))
+		clear(s.steps)
 		clear(s.sessions)
 		clear(s.users)
 		s.mu.Unlock()

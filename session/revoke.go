@@ -17,6 +17,8 @@ import (
 const (
 	kindEnded = "sessions-ended"
 	kindKeys  = "keys-changed"
+	// kindStepUp: a session got a fresher factor, or is about to.
+	kindStepUp = "stepped-up"
 )
 
 // The order in which a session ends: record, announce, delete, announce again.
@@ -33,6 +35,7 @@ type message struct {
 	User     string   `json:"user"`
 	Sessions []string `json:"sessions,omitempty"`
 	Before   int64    `json:"before,omitempty"` // microseconds since 1970
+	AuthTime int64    `json:"auth,omitempty"`   // of a step-up, likewise
 	Except   string   `json:"except,omitempty"`
 	First    bool     `json:"first,omitempty"` // the records may still be there
 	By       string   `json:"by,omitempty"`    // of a first one: who deletes them
@@ -155,7 +158,7 @@ func (m *Manager) unlist(ctx context.Context, session id) {
 	_ = m.o.Records.Delete(ctx, store.SessionOfKey(publicID(session.String())), 0)
 }
 
-// apply refuses from now on what a message ends. It is an error if the message cannot be understood.
+// apply refuses from now on what a message ends, and doubts the tokens of what it says was stepped up. It is an error if the message cannot be understood.
 func (m *Manager) apply(text []byte) error {
 	var ended message
 	if err := json.Unmarshal(text, &ended); err != nil {
@@ -169,7 +172,7 @@ func (m *Manager) apply(text []byte) error {
 		return nil // announce says when it counts here
 	}
 	user, ok := parseID(ended.User)
-	if ended.Kind != kindEnded || !ok {
+	if ended.Kind != kindEnded && ended.Kind != kindStepUp || !ok {
 		return errors.New("read feed message: unknown kind or user")
 	}
 	now := m.o.Now()
@@ -177,6 +180,10 @@ func (m *Manager) apply(text []byte) error {
 		session, ok := parseID(text)
 		if !ok {
 			return errors.New("read feed message: bad session")
+		}
+		if ended.Kind == kindStepUp {
+			m.revoked.addStepUp(session, time.UnixMicro(ended.AuthTime), now)
+			continue
 		}
 		m.revoked.addSession(session, now)
 	}

@@ -22,6 +22,7 @@ import (
 //	previous      the current one again, if the same device asks and the current one was never presented, or was presented for
 //	              the first time at most replayWithin ago: parallel tabs, and answers that were lost
 //	next          adopted: the store lost the write that made it
+//	previous of a step-up  nothing, and no theft either, where it would have got the current one (stepup.go)
 //	any other     theft: the session ends on all hosts
 //
 // The same device is the device cookie of that host. Presented means sent with any request, beside a good access token too;
@@ -38,6 +39,8 @@ const (
 type chain struct {
 	Generation uint32 `json:"g"` // current
 	Device     string `json:"d,omitempty"`
+	// StepUp: the current generation came with a fresher factor, so the one before it gets nothing any more.
+	StepUp bool `json:"s,omitempty"`
 }
 
 // presented is a handle as a request brought it.
@@ -46,7 +49,7 @@ type presented struct {
 	host    string // tag, as documents name it
 	device  string // tag of the device cookie; "" for none
 	passive bool   // the request does not count as activity
-	request *http.Request
+	client  func() audit.Client
 }
 
 // hostKey is how a document and a counter name a host.
@@ -74,15 +77,18 @@ func (m *Manager) rotate(ctx context.Context, doc document, p presented, now tim
 	case p.generation > maxGeneration-1:
 		return doc, false, 0, ErrNoSession
 	case p.generation == held.Generation:
-		return doc.withChain(p.host, chain{held.Generation + 1, p.device}), true, held.Generation + 1, nil
+		return doc.withChain(p.host, chain{Generation: held.Generation + 1, Device: p.device}), true, held.Generation + 1, nil
 	case p.generation == held.Generation+1:
-		return doc.withChain(p.host, chain{p.generation, p.device}), true, p.generation, nil
+		return doc.withChain(p.host, chain{Generation: p.generation, Device: p.device}), true, p.generation, nil
 	case p.generation+1 == held.Generation && p.device == held.Device:
 		used, first, err := m.firstUse(ctx, doc, p.session, p.host, held.Generation)
 		if err != nil {
 			return doc, false, 0, err
 		}
-		if !used || now.Sub(first) <= replayWithin {
+		switch quiet := !used || now.Sub(first) <= replayWithin; {
+		case quiet && held.StepUp:
+			return doc, false, 0, ErrNoSession // of a tab that was overtaken, and no theft
+		case quiet:
 			return doc, false, held.Generation, nil
 		}
 	}
@@ -111,9 +117,7 @@ func (m *Manager) theft(ctx context.Context, doc document, p presented, origin s
 			"same_device": strconv.FormatBool(p.device == doc.Hosts[p.host].Device),
 		},
 	}
-	if m.o.Client != nil {
-		event.Client = m.o.Client(p.request)
-	}
+	event.Client = p.client()
 	ctx, cancel := finish(ctx)
 	defer cancel()
 	return m.revoke(ctx, p.user, p.session, event)
