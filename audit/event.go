@@ -8,7 +8,8 @@ type Kind string
 // The kinds of records.
 const (
 	KindLogin             Kind = "login"               // one request of a login, with its trace
-	KindSessionNotStarted Kind = "session-not-started" // a login was recorded but its session could not be marked live
+	KindSessionNotStarted Kind = "session-not-started" // a login was recorded but its session could not be marked live, or made fresher
+	KindStepUp            Kind = "step-up"             // a code for a session that lives, with its trace
 	KindLogout            Kind = "logout"
 	KindSessionRevoked    Kind = "session-revoked"
 	KindSessionsRevoked   Kind = "sessions-revoked" // all sessions of a user

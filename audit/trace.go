@@ -71,6 +71,7 @@ const (
 	ReasonLocked           Reason = "locked"            // five failures in the window
 	ReasonClosed           Reason = "closed"            // a hundred failures of strangers in a row
 	ReasonPoolFull         Reason = "pool-full"         // the waiting line, or the account's part of it, is full
+	ReasonSignedIn         Reason = "signed-in"         // of a step-up: a live session stands for the password
 	ReasonStoreUnavailable Reason = "store-unavailable" // of any step
 	ReasonRecordSealed     Reason = "record-sealed"     // a record of the account does not open
 
@@ -95,6 +96,8 @@ const (
 
 	// Steps 5 and 6.
 	ReasonSessionFailed Reason = "session-failed"
+	ReasonSteppedUp     Reason = "stepped-up"    // a session that lives becomes fresher
+	ReasonSessionEnded  Reason = "session-ended" // before it was
 	ReasonAuditFailed   Reason = "audit-failed"
 )
 

@@ -65,13 +65,20 @@ func (f *Flow) record(ctx context.Context, a *attempt) {
 }
 
 // begin makes the login real, after its record: device and network become known, the run of failures ends, the session is
-// marked live. Only then do credentials leave.
+// marked live, or fresher. Only then do credentials leave.
 func (f *Flow) begin(ctx context.Context, a *attempt) {
-	if err := f.settleIn(ctx, a); err != nil {
+	effect := f.settleIn
+	if a.held != nil {
+		effect = f.raise
+	}
+	if err := effect(ctx, a); err != nil {
 		f.Logger.ErrorContext(ctx, "start a session", "error", err, "request_id", a.RequestID)
-		if errors.Is(err, errOvertaken) {
+		switch {
+		case errors.Is(err, errOvertaken):
 			a.overtaken()
-		} else {
+		case a.held != nil && errors.Is(err, session.ErrNoSession):
+			a.stop(audit.StepSession, audit.Fail, audit.ReasonSessionEnded, problem.SessionRequired)
+		default:
 			a.stop(audit.StepSession, audit.Error, audit.ReasonSessionFailed, problem.Unavailable)
 			a.out.RetryAfter = retryUnavailable
 		}
@@ -168,16 +175,23 @@ func (a *attempt) event() audit.Event {
 	}
 	e := audit.Event{
 		Kind: audit.KindLogin, Outcome: a.outcome(), Severity: a.severity(),
-		Actor: audit.Actor{Type: audit.ActorClient}, Subject: a.subject(),
-		Client: audit.Client{
-			Address: a.Address.String(), Network: a.Network.String(), Claimed: a.Claimed, Device: a.classWord(), UserAgent: a.UserAgent,
-		},
+		Actor: audit.Actor{Type: audit.ActorClient}, Subject: a.subject(), Client: a.client(),
 		RequestID: a.RequestID, Code: string(a.out.Code), Trace: &trace,
+	}
+	if a.held != nil {
+		e.Kind, e.Session = audit.KindStepUp, a.held.PublicID
 	}
 	if a.prepared != nil {
 		e.Session = a.prepared.PublicID()
 	}
 	return e
+}
+
+// client is where the attempt came from, for records of its own.
+func (a *attempt) client() audit.Client {
+	return audit.Client{
+		Address: a.Address.String(), Network: a.Network.String(), Claimed: a.Claimed, Device: a.classWord(), UserAgent: a.UserAgent,
+	}
 }
 
 // refusal is the aggregated record of attempts that were refused before anything was verified: everything that differs from

@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -51,10 +52,12 @@ type Windows interface {
 	EndRun(ctx context.Context, subject, class string) error
 }
 
-// Sessions is step 5: a session is prepared, which is nothing yet, and marked live after the record is on disk.
+// Sessions is step 5: a session is prepared, which is nothing yet, and marked live after the record is on disk; one that lives is
+// made fresher after it.
 type Sessions interface {
 	Prepare(ctx context.Context, grant session.Grant) (*session.Prepared, error)
 	Activate(ctx context.Context, prepared *session.Prepared) (session.Credentials, error)
+	StepUp(ctx context.Context, s session.StepUp) (session.Principal, []*http.Cookie, error)
 }
 
 // Recorder is step 6.
@@ -193,6 +196,8 @@ type attempt struct {
 	factor      totp.Enrolment // whose code step 3 checks; zero where none is enrolled or being enrolled
 	// completes is what this login makes besides a session: an account, or its second factor. nil of most logins.
 	completes *completion
+	// held is the session that is stepped up; nil of a login.
+	held *session.Principal
 }
 
 func (f *Flow) attempt(client Client) *attempt {

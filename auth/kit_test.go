@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -217,6 +218,13 @@ func (s spySessions) Activate(ctx context.Context, p *session.Prepared) (session
 		return session.Credentials{}, err
 	}
 	return s.Manager.Activate(ctx, p)
+}
+
+func (s spySessions) StepUp(ctx context.Context, up session.StepUp) (session.Principal, []*http.Cookie, error) {
+	if err := s.note("step session up"); err != nil {
+		return session.Principal{}, nil, err
+	}
+	return s.Manager.StepUp(ctx, up)
 }
 
 type spyLog struct {

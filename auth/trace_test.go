@@ -410,7 +410,7 @@ func goldenFile(name string) string { return filepath.Join("testdata", "trace", 
 // review. -update writes them anew.
 func TestFlow_tracesEveryWayToEnd(t *testing.T) {
 	t.Parallel()
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, stepUps) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, s.options)
@@ -444,7 +444,7 @@ func TestFlow_showsEveryReasonInAGolden(t *testing.T) {
 	t.Parallel()
 	var files []string
 	seen := map[audit.Reason]bool{audit.ReasonNone: true}
-	for _, s := range scenarios {
+	for _, s := range slices.Concat(scenarios, stepUps) {
 		files = append(files, goldenFile(s.name))
 		text, err := os.ReadFile(goldenFile(s.name))
 		if err != nil {

@@ -102,7 +102,7 @@ type Problem struct {
 	RequestID string `json:"request_id,omitempty"`
 	// RetryAfter, in whole seconds, also becomes the header.
 	RetryAfter int `json:"retry_after,omitempty"`
-	// LoginURL is where a person signs in; only of session-required.
+	// LoginURL is where a person signs in, or enters a code; only of session-required and step-up-required.
 	LoginURL string `json:"login_url,omitempty"`
 	// Challenge continues a login; only of code-required.
 	Challenge string `json:"challenge,omitempty"`

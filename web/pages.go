@@ -22,7 +22,7 @@ var templates = parseTemplates()
 // parseTemplates makes one template set for each page: the layout with that page's body.
 func parseTemplates() map[string]*template.Template {
 	set := map[string]*template.Template{}
-	for _, name := range []string{"login", "code", "factor", "account", "ready", "logout", "signed-out", "verify", "expired", "problem"} {
+	for _, name := range []string{"login", "code", "factor", "account", "ready", "logout", "signed-out", "verify", "step-up", "expired", "problem"} {
 		set[name] = template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return set

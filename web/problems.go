@@ -37,7 +37,9 @@ func (e *Edge) drawProblem(w http.ResponseWriter, r *http.Request, p problem.Pro
 		page.Wait = &wait
 	}
 	switch p.Code {
-	case problem.SessionRequired, problem.EnrolmentRequired, problem.StepUpRequired:
+	case problem.StepUpRequired:
+		page.Onward, page.OnwardText = orElse(p.LoginURL, e.origin+VerifyPath), "step-up.go"
+	case problem.SessionRequired, problem.EnrolmentRequired:
 		page.Onward, page.OnwardText = Prefix+"login", "page.sign-in"
 	case problem.Unavailable, problem.UpstreamUnavailable, problem.UpstreamTimeout, problem.RateLimited, problem.Internal:
 		if r.Method == http.MethodGet && r.Host == e.External.Host {

@@ -36,6 +36,10 @@ type Login interface {
 	Waiting(ctx context.Context, challenge, browser string) (string, error)
 	// EnrolView returns a fresh secret for the account whose login waits for an enrolment behind the challenge, in this browser.
 	EnrolView(ctx context.Context, challenge, browser string) (auth.Enrolment, error)
+	// StepUp makes the session of a request fresher by a code.
+	StepUp(ctx context.Context, client auth.Client, held session.Principal, present func() (auth.Presented, error)) auth.Outcome
+	// CanStepUp reports whether an account has a second factor.
+	CanStepUp(ctx context.Context, userID string) (bool, error)
 }
 
 // Onboarding makes and completes accounts by one-time links. Its errors are of type *auth.Refused.
@@ -133,6 +137,7 @@ func (e *Edge) Routes() []Route {
 		{Path: Prefix + "login", Get: e.showLogin, Post: e.loginForm, Limited: true},
 		{Path: Prefix + "login/code", Get: e.showCode, Post: e.codeForm, Limited: true},
 		{Path: Prefix + "login/enrol", Get: e.showEnrol, Post: e.codeForm, Limited: true},
+		{Path: VerifyPath, Get: e.showVerify, Post: e.verifyForm, Limited: true},
 		{Path: Prefix + "setup", Get: e.showLink(link.Setup), Post: e.linkForm(link.Setup), Limited: true},
 		{Path: Prefix + "invite", Get: e.showLink(link.Invite), Post: e.linkForm(link.Invite), Limited: true},
 		{Path: Prefix + "logout", Get: e.showLogout, Post: e.logoutForm, Limited: true},

@@ -75,6 +75,20 @@ func TestPages_canBeUsedByEverybody(t *testing.T) {
 		{"expired link", 410, "body", func(t *testing.T, tab *browsertest.Tab) int {
 			return tab.Open(g.URL + "/.gatehouse/invite?token=x")
 		}},
+		{"step-up", 200, "input#code", func(t *testing.T, tab *browsertest.Tab) int {
+			signIn(tab, "alice", gatewaytest.Password)
+			tab.Type("#code", g.Code(secret))
+			tab.Enter()
+			return tab.Open(g.URL + "/.gatehouse/login/verify?next=/report")
+		}},
+		{"step-up refused", 401, "div#alert", func(t *testing.T, tab *browsertest.Tab) int {
+			signIn(tab, "alice", gatewaytest.Password)
+			tab.Type("#code", g.Code(secret))
+			tab.Enter()
+			tab.Open(g.URL + "/.gatehouse/login/verify?next=/report")
+			tab.Type("#code", g.Code(secret))
+			return tab.Enter()
+		}},
 		{"logout", 200, "body", func(t *testing.T, tab *browsertest.Tab) int {
 			signIn(tab, "alice", gatewaytest.Password)
 			tab.Type("#code", g.Code(secret))

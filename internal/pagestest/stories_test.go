@@ -150,3 +150,41 @@ func TestScreenshots_areDrawn(t *testing.T) {
 		}
 	}
 }
+
+// TestStepUp_byKeyboard makes a session fresher with the keyboard alone, and arrives where it was going; who has no second factor is
+// told what to do.
+func TestStepUp_byKeyboard(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) { c.Login.SecondFactor = configs.Optional }})
+	g.AddUser("alice")
+	secret := g.Enrol("alice")
+	g.AddUser("bob")
+	tab := browsertest.Start(t).NewTab(t, browsertest.Look{NoScripts: true})
+	enter := func(name string) {
+		tab.Open(g.URL + "/.gatehouse/login")
+		tab.Type("#username", name)
+		tab.Type("#password", gatewaytest.Password)
+		tab.Enter()
+	}
+	enter("bob")
+	if got := tab.Open(g.URL + "/.gatehouse/login/verify?next=/wiki"); got != 200 {
+		t.Errorf("without a second factor: %d", got)
+	}
+	check(t, tab, "body")
+	tab.Click("a.button")
+	tab.Click("button")
+
+	enter("alice")
+	tab.Type("#code", oathtool(t, g, secret))
+	tab.Enter()
+	g.Clock.Add(20 * 60e9)
+	tab.Open(g.URL + "/.gatehouse/login/verify?next=/wiki%3Fpage=1")
+	tab.Paste(oathtool(t, g, secret)) // the focus is on the field
+	tab.Enter()
+	if got := browsertest.Eval[string](tab, `location.pathname + location.search`); got != "/wiki?page=1" {
+		t.Errorf("arrived at %s, want /wiki?page=1", got)
+	}
+	if seen := g.Upstream.Last(t).Values("Remote-User"); len(seen) != 1 || seen[0] != "alice" {
+		t.Errorf("the app saw %q", seen)
+	}
+}
