@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +37,12 @@ func check(cfg Config, origins map[string]Place, known []Problem) []Problem {
 		{c.storeCA, []string{"store_ca_file", "store"}},
 		{c.rootKey, []string{"root_key", "root_key_file", "store"}},
 		{c.admin, []string{"admin_listen", "admin_token_file", "listen", "data"}},
+		{c.routes, nil},
+		{c.tls, []string{"tls.cert_file", "tls.key_file", "external_url", "listen"}},
+		{c.acme, []string{"tls.acme.directory", "tls.acme.accept_terms", "external_url", "listen"}},
+		{c.hsts, []string{"hsts", "external_url", "listen"}},
+		{c.httpListen, []string{"http_listen", "external_url", "admin_listen", "listen"}},
+		{c.metricsListen, []string{"metrics_listen", "http_listen", "admin_listen", "listen"}},
 		{c.idle, []string{"session.idle", "session.absolute"}},
 		{c.accessToken, []string{"session.access_token", "session.idle"}},
 	} {
@@ -48,7 +55,19 @@ func check(cfg Config, origins map[string]Place, known []Problem) []Problem {
 
 func (c *checker) problem(path, format string, args ...any) {
 	c.broken[path] = true
-	c.problems = append(c.problems, Problem{Place: c.origins[path], Setting: path, Message: fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, Problem{Place: c.place(path), Setting: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// place is where a setting stands; for one that an element of a list lacks, where the element begins.
+func (c *checker) place(path string) Place {
+	for {
+		place, ok := c.origins[path]
+		end := strings.LastIndexAny(path, ".[")
+		if ok || end < 0 {
+			return place
+		}
+		path = path[:end]
+	}
 }
 
 // splitAddress takes host:port apart, with a port in digits: names of services differ between machines.
@@ -68,13 +87,13 @@ func (c *checker) listen() {
 }
 
 func (c *checker) externalURL() {
-	url := c.cfg.ExternalURL
+	external := c.cfg.ExternalURL
 	switch {
-	case url.IsZero():
+	case external.IsZero():
 		if _, port, _ := splitAddress(c.cfg.Listen); port == "0" {
 			c.problem("external_url", "must be given, because listen has no fixed port to derive it from")
 		}
-	case url.Scheme != "https" && !url.Local():
+	case external.Scheme != "https" && !external.Local():
 		c.problem("external_url", "must be https: browsers keep sign-in cookies for http only on localhost, and everybody on the way could read the passwords")
 	}
 }
@@ -86,11 +105,24 @@ func (c *checker) upstream() {
 	case up.IsZero():
 	case up == c.cfg.ExternalURL:
 		c.problem("upstream", "is external_url, the address of the gateway itself; give the app's own address")
-	case reaches(up, c.cfg.Listen):
-		c.problem("upstream", "is listen, the gateway's own listener; give the app's own address")
-	case reaches(up, c.cfg.AdminListen):
-		c.problem("upstream", "is admin_listen, the gateway's own administration; give the app's own address")
+	case c.ownListener(up) != "":
+		c.problem("upstream", "is %s; give the app's own address", c.ownListener(up))
 	}
+}
+
+// ownListener says which listener of the gateway a connection to the origin ends at; empty for none.
+func (c *checker) ownListener(o Origin) string {
+	for _, l := range []struct{ addr, what string }{
+		{c.cfg.Listen, "listen, the gateway's own listener"},
+		{c.cfg.AdminListen, "admin_listen, the gateway's own administration"},
+		{c.cfg.HTTPListen, "http_listen, the gateway's own listener"},
+		{c.cfg.MetricsListen, "metrics_listen, the gateway's own metrics"},
+	} {
+		if reaches(o, l.addr) {
+			return l.what
+		}
+	}
+	return ""
 }
 
 // reaches reports whether a connection to the origin ends at the listener at addr, as far as that can be seen without asking
@@ -164,6 +196,60 @@ func sameListener(a, b string) bool {
 	return okA && okB && portA == portB && (hostA == hostB || unspecified(hostA) || unspecified(hostB))
 }
 
+func (c *checker) tls() {
+	t := c.cfg.TLS
+	c.pair("tls.", t.CertFile, t.KeyFile)
+	switch {
+	case t.CertFile == "":
+	case c.cfg.ExternalURL.Scheme != "https":
+		c.problem("tls.cert_file", "makes the public listener speak TLS, and external_url %s is not https", c.cfg.ExternalURL)
+	case t.ACME.AcceptTerms:
+		c.problem("tls.cert_file", "and tls.acme exclude one another; keep one")
+	}
+}
+
+func (c *checker) acme() {
+	a := c.cfg.TLS.ACME
+	switch _, err := url.Parse(a.Directory); {
+	case err != nil || !strings.HasPrefix(a.Directory, "https://"):
+		c.problem("tls.acme.directory", "must be an https URL")
+	case !a.AcceptTerms && (a.Email != "" || a.CAFile != "" || a.Directory != LetsEncrypt):
+		c.problem("tls.acme.accept_terms", "must be true for ACME to be used: it says that you accept the terms of the authority")
+	case a.AcceptTerms && c.cfg.ExternalURL.Scheme != "https":
+		c.problem("tls.acme.accept_terms", "gets certificates, and external_url %s is not https", c.cfg.ExternalURL)
+	}
+}
+
+func (c *checker) hsts() {
+	if c.cfg.HSTS > 0 && c.cfg.ExternalURL.Scheme != "https" {
+		c.problem("hsts", "is for https, and external_url %s is not", c.cfg.ExternalURL)
+	}
+}
+
+func (c *checker) httpListen() {
+	addr := c.cfg.HTTPListen
+	switch _, _, ok := splitAddress(addr); {
+	case addr == "":
+	case !ok:
+		c.problem("http_listen", "must be host:port, as in :80, not %q", addr)
+	case c.cfg.ExternalURL.Scheme != "https":
+		c.problem("http_listen", "sends browsers on to https, and external_url %s is not https", c.cfg.ExternalURL)
+	case sameListener(addr, c.cfg.Listen) || sameListener(addr, c.cfg.AdminListen):
+		c.problem("http_listen", "must not be another of the gateway's listeners")
+	}
+}
+
+func (c *checker) metricsListen() {
+	addr := c.cfg.MetricsListen
+	switch _, port, ok := splitAddress(addr); {
+	case addr == "":
+	case !ok:
+		c.problem("metrics_listen", "must be host:port, as in 127.0.0.1:9100, not %q", addr)
+	case port != "0" && (sameListener(addr, c.cfg.Listen) || sameListener(addr, c.cfg.AdminListen) || sameListener(addr, c.cfg.HTTPListen)):
+		c.problem("metrics_listen", "must not be another of the gateway's listeners")
+	}
+}
+
 func (c *checker) idle() {
 	if s := c.cfg.Session; s.Idle > s.Absolute {
 		c.problem("session.idle", "is %s, longer than session.absolute, which is %s", formatDuration(s.Idle), formatDuration(s.Absolute))
@@ -185,6 +271,9 @@ func warnings(cfg Config) []string {
 	host, _, _ := splitAddress(cfg.Listen)
 	if cfg.ExternalURL.Scheme == "http" && host != "localhost" && !loopbackAddress(host) {
 		list = append(list, fmt.Sprintf("listen %s can be reached from other machines, and external_url %s is not https", cfg.Listen, cfg.ExternalURL))
+	}
+	if host, _, ok := splitAddress(cfg.MetricsListen); ok && host != "localhost" && !loopbackAddress(host) {
+		list = append(list, fmt.Sprintf("metrics_listen %s can be reached from other machines, and there is no login: it tells the names of routes and how busy they are", cfg.MetricsListen))
 	}
 	if cfg.Login.SecondFactor == Optional && cfg.Login.PasswordMinLength < singleFactorLength {
 		list = append(list, fmt.Sprintf("login.second_factor is optional; where a password stands alone, NIST SP 800-63B-4 asks for login.password_min_length %d", singleFactorLength))

@@ -31,9 +31,13 @@ type Config struct {
 	// http://localhost and the port of listen.
 	ExternalURL Origin `config:"external_url" flag:"the login host as browsers see it"`
 
-	// Upstream is the app to protect, as in http://127.0.0.1:9090. It has no path of its own, because paths reach the app
-	// exactly as they were sent. Empty means the built-in sample app.
+	// Upstream is the app to protect, as in http://127.0.0.1:9090, where there is just one and everybody who is signed in may use it. It has
+	// no path of its own, because paths reach the app exactly as they were sent. Empty means the built-in sample app, unless there are
+	// routes.
 	Upstream Origin `config:"upstream" flag:"the app to protect (default: the built-in sample app)"`
+
+	// Routes are the apps to protect, in place of upstream, where there are several, or rules for one. They stand in the file only.
+	Routes []Route `config:"routes"`
 
 	// Data is the folder of this gateway: the embedded store, keys, the audit log and the administration socket. It is made
 	// with mode 0700 and belongs to one running gateway.
@@ -69,6 +73,32 @@ type Config struct {
 	// nobody's. Whoever is listed decides which address an attempt is counted for, so list proxies, never clients.
 	TrustedProxies []netip.Prefix `config:"trusted_proxies"`
 
+	// ForwardAuth is for web servers that ask Gatehouse about each request and serve the app themselves.
+	ForwardAuth ForwardAuth `config:"forward_auth"`
+
+	// TLS is the encryption of the public listener. With neither files nor acme it speaks plain HTTP, and the web server in front of it has
+	// to encrypt.
+	TLS TLS `config:"tls"`
+
+	// HTTPListen is the address of a second listener, as in ":80", which sends browsers on to https and answers ACME's HTTP-01 challenges.
+	// Empty means none. Only with an external_url that is https.
+	HTTPListen string `config:"http_listen"`
+
+	// HSTS is how long browsers are told to use https only for each host of the gateway (RFC 6797); 0s tells them nothing. The default is
+	// 365d where external_url is https, else 0s.
+	HSTS time.Duration `config:"hsts" min:"0s" max:"730d"`
+
+	// ProxyProtocol lists the networks whose connections begin with a PROXY header, version 1 or 2, which says where they come from, as in
+	// [10.0.0.7]: load balancers that pass on TCP. From these no connection is accepted without it, from all others none with it. Empty
+	// means nobody's.
+	ProxyProtocol []netip.Prefix `config:"proxy_protocol"`
+
+	// MetricsListen is the address of a listener for Prometheus, as in 127.0.0.1:9100, without a login. Empty means none.
+	MetricsListen string `config:"metrics_listen" flag:"address for Prometheus, as in 127.0.0.1:9100 (default: none)"`
+
+	// AccessLog is one line for every request.
+	AccessLog AccessLog `config:"access_log"`
+
 	// Login is the way in.
 	Login Login `config:"login"`
 
@@ -93,6 +123,54 @@ const (
 	Required SecondFactor = "required" // of everybody
 	Optional SecondFactor = "optional" // of those who have one, where device or network is new; others are then refused
 )
+
+// ForwardAuth holds the settings of forward-auth.
+type ForwardAuth struct {
+	// Peers lists the networks of the web servers that may ask, as in [127.0.0.1]. Empty means nobody. Who is listed names the host, the
+	// path and the client that a decision is about, so list web servers, never clients.
+	Peers []netip.Prefix `config:"peers"`
+}
+
+// TLS holds the settings of TLS on the public listener.
+type TLS struct {
+	// CertFile is the certificate of the gateway's hosts, in PEM, with those of the authorities between it and the root. With key_file. Both
+	// are read anew when they change.
+	CertFile string `config:"cert_file"`
+
+	// KeyFile is the key of cert_file, in PEM, readable by its owner alone.
+	KeyFile string `config:"key_file"`
+
+	// ACME gets certificates by itself (RFC 8555), in place of files.
+	ACME ACME `config:"acme"`
+}
+
+// On reports whether the public listener speaks TLS.
+func (t TLS) On() bool { return t.CertFile != "" || t.ACME.AcceptTerms }
+
+// ACME holds the settings of getting certificates. Certificates and account are kept in the store, so that several gateways share them.
+type ACME struct {
+	// AcceptTerms says that you accept the terms of the authority; with it, ACME is used.
+	AcceptTerms bool `config:"accept_terms"`
+
+	// Email is where the authority writes to about certificates that are going to expire. Empty means nowhere.
+	Email string `config:"email"`
+
+	// Directory is the authority, as the https URL of its directory.
+	Directory string `config:"directory" min:"1"`
+
+	// CAFile holds the certificates, in PEM, of the authorities that may vouch for the directory itself, in place of those of the system:
+	// for an authority of your own.
+	CAFile string `config:"ca_file"`
+}
+
+// AccessLog holds the settings of the access log.
+type AccessLog struct {
+	// File is where the lines are written, at its end; "-" is standard output. Empty means nowhere.
+	File string `config:"file"`
+
+	// Format is json, or common, the Common Log Format of web servers.
+	Format string `config:"format" oneof:"json common"`
+}
 
 // Login holds the settings of the login.
 type Login struct {
@@ -220,6 +298,15 @@ func Default() Config {
 	return cfg
 }
 
+// LetsEncrypt is the directory of the authority that most people use.
+const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
+
+// unset is a duration that no source can give.
+const unset = -1
+
+// defaultHSTS is what HSTS is where there is https: a year, which the lists that browsers carry ask for.
+const defaultHSTS = 365 * 24 * time.Hour
+
 // defaults are the defaults that depend on nothing; derive adds the others.
 func defaults() Config {
 	return Config{
@@ -241,8 +328,11 @@ func defaults() Config {
 			ResponseHeaderTimeout: time.Minute,
 			IdleTimeout:           90 * time.Second,
 		},
-		Pages: Pages{Name: "Gatehouse", Language: "en"},
-		Log:   Log{Level: "info", Format: "text"},
+		HSTS:      unset,
+		TLS:       TLS{ACME: ACME{Directory: LetsEncrypt}},
+		AccessLog: AccessLog{Format: "json"},
+		Pages:     Pages{Name: "Gatehouse", Language: "en"},
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 
@@ -250,6 +340,15 @@ func defaults() Config {
 func (c *Config) derive() {
 	if c.ExternalURL.IsZero() {
 		c.ExternalURL = localOrigin(c.Listen)
+	}
+	if c.HSTS == unset {
+		c.HSTS = 0
+		if c.ExternalURL.Scheme == "https" {
+			c.HSTS = defaultHSTS
+		}
+	}
+	for i := range c.Routes {
+		c.complete(&c.Routes[i])
 	}
 	if c.RootKeyFile == "" && c.RootKey.IsZero() && !c.Store.Shared() {
 		c.RootKeyFile = filepath.Join(c.Data, "root.key")

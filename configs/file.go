@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -64,7 +65,7 @@ func (r *fileReader) read(data []byte) {
 				r.problem(body, "", "begins a second document; a configuration is one")
 				continue
 			}
-			r.mapping(body, "")
+			r.mapping(body, scope{table: r.table}, "")
 		case *ast.NullNode:
 		default:
 			r.problem(body, "", "must be settings, one to a line, as in listen: 127.0.0.1:8080")
@@ -103,8 +104,14 @@ func (r *fileReader) syntax(err error) {
 	*r.problems = append(*r.problems, Problem{Place: Place{Layer: FromFile, Name: r.name}, Message: "is not YAML: " + err.Error()})
 }
 
-// mapping reads the settings of one group; prefix is empty or ends in a dot.
-func (r *fileReader) mapping(node *ast.MappingNode, prefix string) {
+// scope is where a name is looked for: in the whole reference, or in that of one element of a list.
+type scope struct {
+	table  table
+	prefix string // of the element, ending in a dot; empty for the whole
+}
+
+// mapping reads the settings of one group; group is its path within the scope, ending in a dot, or empty.
+func (r *fileReader) mapping(node *ast.MappingNode, in scope, group string) {
 	first := map[string]int{} // line of each key
 	for _, entry := range node.Values {
 		key, ok := entry.Key.(*ast.StringNode)
@@ -112,44 +119,89 @@ func (r *fileReader) mapping(node *ast.MappingNode, prefix string) {
 			r.problem(entry.Key, "", "must be the plain name of a setting")
 			continue
 		}
-		path := prefix + key.Value
+		path := group + key.Value
 		if line, again := first[path]; again {
-			r.problem(key, "", fmt.Sprintf("%q stands here again; it was set on line %d", path, line))
+			r.problem(key, "", fmt.Sprintf("%q stands here again; it was set on line %d", in.prefix+path, line))
 			continue
 		}
 		first[path] = key.GetToken().Position.Line
-		r.entry(path, key, entry.Value)
+		r.entry(path, in, key, entry.Value)
 	}
 }
 
-func (r *fileReader) entry(path string, key *ast.StringNode, value ast.Node) {
-	for _, g := range r.table.groups {
-		if g == path {
-			r.group(path, value)
-			return
-		}
+func (r *fileReader) entry(path string, in scope, key *ast.StringNode, value ast.Node) {
+	if slices.Contains(in.table.groups, path) {
+		r.group(path, in, value)
+		return
 	}
-	s, ok := r.table.find(path)
+	s, ok := in.table.find(path)
+	s = s.under(in.prefix)
 	switch {
 	case !ok:
-		r.problem(key, "", fmt.Sprintf("unknown key %q", path)+
-			didYouMean(path, r.table.paths(), func(name string) string { return fmt.Sprintf("%q", name) }))
+		r.unknown(in.prefix+path, in, key)
 	case s.environmentOnly():
 		r.problem(key, path, "must not stand in a file that others may read; give "+s.variable()+", or better root_key_file")
+	case s.elements != nil:
+		r.list(s, value)
 	default:
 		r.value(s, value)
 	}
 }
 
+// unknown reports a key that is no setting. What is meant is more likely to be a setting of the same element than one elsewhere.
+func (r *fileReader) unknown(path string, in scope, key *ast.StringNode) {
+	quoted := func(name string) string { return fmt.Sprintf("%q", name) }
+	meant := didYouMean(path, prefixed(in.table.paths(), in.prefix), quoted)
+	if meant == "" {
+		meant = didYouMean(path, r.table.paths(), quoted)
+	}
+	r.problem(key, "", fmt.Sprintf("unknown key %q", path)+meant)
+}
+
 // group reads what stands below the name of a group. Nothing at all is allowed: so the template can name every group.
-func (r *fileReader) group(path string, value ast.Node) {
+func (r *fileReader) group(path string, in scope, value ast.Node) {
 	switch node := value.(type) {
 	case *ast.MappingNode:
-		r.mapping(node, path+".")
+		r.mapping(node, in, path+".")
 	case *ast.NullNode:
 	default:
-		r.problem(value, path, "is a group: its settings stand below it, indented")
+		r.problem(value, in.prefix+path, "is a group: its settings stand below it, indented")
 	}
+}
+
+// list reads a list of groups. What is wrong with one of them does not hide the others.
+func (r *fileReader) list(s setting, value ast.Node) {
+	sequence, ok := value.(*ast.SequenceNode)
+	if !ok {
+		r.problem(value, s.path, "is a list of groups: each begins with a hyphen, and its settings stand below one another")
+		return
+	}
+	r.layer.lists[s.path] = len(sequence.Values)
+	r.layer.places[s.path] = r.place(value.GetToken())
+	for i, item := range sequence.Values {
+		path := element(s.path, i)
+		node, ok := item.(*ast.MappingNode)
+		if !ok {
+			r.problem(item, path, "must be a group of settings, as in "+example(s))
+			continue
+		}
+		r.layer.places[path] = r.place(firstToken(node))
+		r.mapping(node, scope{table: *s.elements, prefix: path + "."}, "")
+	}
+}
+
+// example is the beginning of an element of a list.
+func example(s setting) string {
+	first := s.elements.settings[0]
+	return "- " + first.path + ": " + first.field.Tag.Get("example")
+}
+
+// firstToken is the first key of a group, where it has one: the token of the group itself is the colon behind it.
+func firstToken(node *ast.MappingNode) *token.Token {
+	if len(node.Values) > 0 {
+		return node.Values[0].Key.GetToken()
+	}
+	return node.GetToken()
 }
 
 func (r *fileReader) value(s setting, node ast.Node) {

@@ -48,10 +48,13 @@ type Loaded struct {
 // layer is what one source sets.
 type layer struct {
 	values map[string]any // string or []string as the source has it, by dotted name
+	lists  map[string]int // how many groups each list of groups has; only the file has any
 	places map[string]Place
 }
 
-func newLayer() *layer { return &layer{values: map[string]any{}, places: map[string]Place{}} }
+func newLayer() *layer {
+	return &layer{values: map[string]any{}, lists: map[string]int{}, places: map[string]Place{}}
+}
 
 func (l *layer) set(path string, value any, place Place) {
 	l.values[path], l.places[path] = value, place
@@ -131,7 +134,9 @@ func (l *loader) environment() *layer {
 	out := newLayer()
 	byName := map[string]setting{}
 	for _, s := range l.table.settings {
-		byName[s.variable()] = s
+		if s.elements == nil {
+			byName[s.variable()] = s
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.variables)) {
 		place := Place{Layer: FromEnvironment, Name: name}
@@ -148,12 +153,24 @@ func (l *loader) environment() *layer {
 		switch {
 		case ok:
 			l.value(out, s, text, place)
+		case l.listed(name) != "":
+			l.problem(place, "", "cannot be set by a variable: "+l.listed(name)+" stand in the configuration file only")
 		case name != FileVariable:
 			l.problem(place, "", "names no setting"+
 				didYouMean(name, append(slices.Collect(maps.Keys(byName)), FileVariable), func(n string) string { return n }))
 		}
 	}
 	return out
+}
+
+// listed returns the list of groups that a variable would set, or one of whose settings; empty if there is none.
+func (l *loader) listed(variable string) string {
+	for _, s := range l.table.settings {
+		if base := s.variable(); s.elements != nil && (variable == base || strings.HasPrefix(variable, base+"_")) {
+			return s.path
+		}
+	}
+	return ""
 }
 
 // valueFile reads a value out of the file that a _FILE variable names. One line end at its end is not part of the value.
@@ -181,6 +198,10 @@ func (l *loader) flags(flags map[string]string) *layer {
 	for _, path := range slices.Sorted(maps.Keys(flags)) {
 		s, ok := l.table.find(path)
 		name, isFlag := s.flag()
+		if ok && s.elements != nil {
+			l.problem(Place{Layer: FromFlag, Name: "--" + path}, "", "cannot be set by a flag: "+path+" stand in the configuration file only")
+			continue
+		}
 		if !ok || !isFlag {
 			l.problem(Place{Layer: FromFlag, Name: "--" + strings.ReplaceAll(path, "_", "-")}, "", "is not a flag of a setting")
 			continue
@@ -214,16 +235,31 @@ func (l *loader) merge(layers ...*layer) (*Loaded, error) {
 		}
 		maps.Copy(loaded.Origins, one.places)
 	}
-	cfg := reflect.ValueOf(&loaded.Config).Elem()
-	for _, s := range l.table.settings {
-		if !k.Exists(s.path) {
-			continue
-		}
-		if v, err := s.decode(k.Get(s.path)); err == nil {
-			cfg.FieldByIndex(s.index).Set(v)
+	lists := map[string]int{}
+	for _, one := range layers {
+		maps.Copy(lists, one.lists)
+	}
+	fill(reflect.ValueOf(&loaded.Config).Elem(), l.table, "", k, lists)
+	return loaded, nil
+}
+
+// fill sets the fields of a group to what the sources say; prefix is empty or that of an element of a list, ending in a dot.
+func fill(group reflect.Value, t table, prefix string, k *koanf.Koanf, lists map[string]int) {
+	for _, s := range t.settings {
+		s = s.under(prefix)
+		field := group.FieldByIndex(s.index)
+		switch n, isList := lists[s.path]; {
+		case isList:
+			field.Set(reflect.MakeSlice(s.field.Type, n, n))
+			for i := range n {
+				fill(field.Index(i), *s.elements, element(s.path, i)+".", k, lists)
+			}
+		case k.Exists(s.path):
+			if v, err := s.decode(k.Get(s.path)); err == nil {
+				field.Set(v)
+			}
 		}
 	}
-	return loaded, nil
 }
 
 // rootKeyPrecedence settles which form of the root key counts: the one from the stronger source. Both from one source are
@@ -251,10 +287,20 @@ type Setting struct {
 
 // Settings lists the effective values, in the order of the reference. Secrets are hidden.
 func (l *Loaded) Settings() []Setting {
-	cfg := reflect.ValueOf(l.Config)
-	var list []Setting
-	for _, s := range reference().settings {
-		list = append(list, Setting{Name: s.path, Value: formatValue(cfg.FieldByIndex(s.index)), Origin: l.Origins[s.path]})
+	return l.settings(nil, reflect.ValueOf(l.Config), reference(), "")
+}
+
+func (l *Loaded) settings(list []Setting, group reflect.Value, t table, prefix string) []Setting {
+	for _, s := range t.settings {
+		s = s.under(prefix)
+		field := group.FieldByIndex(s.index)
+		if s.elements == nil || field.Len() == 0 {
+			list = append(list, Setting{Name: s.path, Value: formatValue(field), Origin: l.Origins[s.path]})
+			continue
+		}
+		for i := range field.Len() {
+			list = l.settings(list, field.Index(i), *s.elements, element(s.path, i)+".")
+		}
 	}
 	return list
 }

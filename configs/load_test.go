@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,12 +83,12 @@ func TestDefault_isWithinItsOwnLimits(t *testing.T) {
 	loaded := load(t, "")
 	var environ []string
 	for _, s := range loaded.Settings() {
-		if s.Name != "root_key" {
+		if s.Name != "root_key" && s.Name != "routes" {
 			environ = append(environ, variable(s.Name)+"="+s.Value)
 		}
 	}
 	again := load(t, "", environ...)
-	again.Config.TrustedProxies, again.Config.Session.IgnoreActivity = nil, nil // an empty list and none are the same
+	forgetEmptyLists(reflect.ValueOf(&again.Config).Elem())
 	if !reflect.DeepEqual(again.Config, configs.Default()) {
 		t.Errorf("got %+v, want %+v", again.Config, configs.Default())
 	}
@@ -157,6 +158,7 @@ func TestLoad_readsEveryTypeFromEverySource(t *testing.T) {
 	want := configs.Default()
 	want.ExternalURL = configs.Origin{Scheme: "https", Host: "login.example.com"}
 	want.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32"), netip.MustParsePrefix("fd00::/8")}
+	want.HSTS = 365 * 24 * time.Hour // follows from https
 	want.Login.EnrolmentPeriod = 36 * time.Hour
 	want.Login.BcryptCost = 11
 	for name, loaded := range map[string]*configs.Loaded{
@@ -435,7 +437,7 @@ func TestFlags_areThoseOfTheContract(t *testing.T) {
 	for _, f := range configs.Flags() {
 		got = append(got, f.Name)
 	}
-	want := []string{"listen", "external-url", "upstream", "data", "store", "root-key-file", "admin-listen", "admin-token-file"}
+	want := []string{"listen", "external-url", "upstream", "data", "store", "root-key-file", "admin-listen", "admin-token-file", "metrics-listen"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -484,6 +486,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(configs.Template(), "127.0.0.1:1")
 	f.Add([]byte("listen: [a, {b: c}]\n? x\n: y\n"), "")
 	f.Add([]byte("login: {lockout: {limit: 3}}\ntrusted_proxies: [10.0.0.0/8]\nexternal_url: https://a.b:1"), ":9")
+	f.Add([]byte(twoApps), "")
 	f.Add([]byte("a: &a [*a]\n<<: *a\n--- !!x |\n z"), "0")
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, content []byte, listen string) {
@@ -508,14 +511,16 @@ func FuzzLoad(f *testing.F) {
 		if cfg.ExternalURL.Scheme != "https" && !cfg.ExternalURL.Local() {
 			t.Errorf("external URL %s", cfg.ExternalURL)
 		}
-		for _, p := range cfg.TrustedProxies {
+		for _, p := range slices.Concat(cfg.TrustedProxies, cfg.ForwardAuth.Peers, cfg.ProxyProtocol) {
 			if p.Bits() < 7 {
 				t.Errorf("trusted network %s", p)
 			}
 		}
+		checkRoutes(t, cfg)
+		cfg.Routes = nil // only a file can hold them
 		var environ []string
 		for _, s := range loaded.Settings() {
-			if s.Name != "root_key" && s.Name != "store" {
+			if s.Name != "root_key" && s.Name != "store" && !strings.HasPrefix(s.Name, "routes") {
 				environ = append(environ, variable(s.Name)+"="+s.Value)
 			}
 		}
@@ -524,12 +529,8 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			t.Fatalf("its own values are refused: %v", err)
 		}
-		if len(cfg.TrustedProxies) == 0 {
-			cfg.TrustedProxies, again.Config.TrustedProxies = nil, nil
-		}
-		if len(cfg.Session.IgnoreActivity) == 0 {
-			cfg.Session.IgnoreActivity, again.Config.Session.IgnoreActivity = nil, nil
-		}
+		forgetEmptyLists(reflect.ValueOf(&cfg).Elem())
+		forgetEmptyLists(reflect.ValueOf(&again.Config).Elem())
 		if !reflect.DeepEqual(again.Config, cfg) {
 			t.Errorf("got %+v, want %+v", again.Config, cfg)
 		}

@@ -17,7 +17,18 @@ type setting struct {
 	path  string // dotted, as in login.second_factor
 	index []int  // of the field, for reflect.Value.FieldByIndex
 	field reflect.StructField
+	// elements are the settings of each of a list of groups, by their paths within it; nil where the setting holds values.
+	elements *table
 }
+
+// under is the setting as it is called within an element of a list, whose prefix ends in a dot.
+func (s setting) under(prefix string) setting {
+	s.path = prefix + s.path
+	return s
+}
+
+// element is the path of one of a list of groups.
+func element(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 
 // environmentOnly reports whether the setting may stand neither in the file nor among the flags.
 func (s setting) environmentOnly() bool { return s.field.Tag.Get("only") == "environment" }
@@ -59,7 +70,12 @@ func (t *table) add(typ reflect.Type, prefix string, index []int) {
 			t.add(field.Type, path+".", at)
 			continue
 		}
-		t.settings = append(t.settings, setting{path: path, index: at, field: field})
+		one := setting{path: path, index: at, field: field}
+		if field.Type.Kind() == reflect.Slice && group(field.Type.Elem()) {
+			one.elements = &table{}
+			one.elements.add(field.Type.Elem(), "", nil)
+		}
+		t.settings = append(t.settings, one)
 	}
 }
 
@@ -82,7 +98,7 @@ func (t table) find(path string) (setting, bool) {
 	return setting{}, false
 }
 
-// paths is every name that may stand in the file.
+// paths is every name that may stand in the file, that of a setting of a list with [] for its place in there.
 func (t table) paths() []string {
 	paths := append([]string(nil), t.groups...)
 	for _, s := range t.settings {
@@ -90,7 +106,20 @@ func (t table) paths() []string {
 			paths = append(paths, s.path)
 		}
 	}
+	for _, s := range t.settings {
+		if s.elements != nil {
+			paths = append(paths, prefixed(s.elements.paths(), s.path+"[].")...)
+		}
+	}
 	return paths
+}
+
+func prefixed(paths []string, prefix string) []string {
+	out := make([]string, len(paths))
+	for i, path := range paths {
+		out[i] = prefix + path
+	}
+	return out
 }
 
 // decode turns what a source holds, a text or a list of texts, into a value of the setting's type and holds it against the
@@ -117,6 +146,9 @@ func (s setting) decodeList(raw any) (reflect.Value, error) {
 	}
 	list := reflect.MakeSlice(s.field.Type, 0, len(items))
 	for _, item := range items {
+		if item == "" {
+			return list, errors.New(`must not hold an empty value; [] is the empty list`)
+		}
 		v, err := decodeText(s.field.Type.Elem(), item)
 		if err != nil {
 			return list, err
@@ -144,6 +176,12 @@ func decodeText(typ reflect.Type, text string) (reflect.Value, error) {
 		return v, err
 	case readsText(typ):
 		return v, v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
+	case typ.Kind() == reflect.Bool:
+		v.SetBool(text == "true")
+		if text != "true" && text != "false" {
+			return v, fmt.Errorf("must be true or false, not %q", text)
+		}
+		return v, nil
 	case typ.Kind() == reflect.Int:
 		n, err := strconv.Atoi(text)
 		if err != nil {

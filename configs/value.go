@@ -271,8 +271,17 @@ const (
 	minBits6 = 7
 )
 
-// parsePrefix reads a network in CIDR form, or a single address.
+// parsePrefix reads a network whose members are trusted with what only one's own machines should be.
 func parsePrefix(text string) (netip.Prefix, error) {
+	p, err := parseNetwork(text)
+	if err == nil && (p.Addr().Is4() && p.Bits() < minBits4 || p.Addr().Is6() && p.Bits() < minBits6) {
+		return p, fmt.Errorf("%q is as good as everybody: any client could then name the address that its attempts are counted for; list the proxies themselves", text)
+	}
+	return p, err
+}
+
+// parseNetwork reads a network in CIDR form, or a single address.
+func parseNetwork(text string) (netip.Prefix, error) {
 	var none netip.Prefix
 	if addr, err := netip.ParseAddr(text); err == nil {
 		if addr.Zone() != "" || addr.Is4In6() {
@@ -284,8 +293,6 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	switch {
 	case err != nil || p.Addr().Is4In6():
 		return none, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
-	case p.Addr().Is4() && p.Bits() < minBits4, p.Addr().Is6() && p.Bits() < minBits6:
-		return none, fmt.Errorf("%q is as good as everybody: any client could then name the address that its attempts are counted for; list the proxies themselves", text)
 	case p != p.Masked():
 		return none, fmt.Errorf("%q has bits set beyond its length; write %s for the network or %s for the one address",
 			text, p.Masked(), p.Addr())
