@@ -74,6 +74,7 @@ type Route struct {
 // Table is routes, ready to be asked.
 type Table struct {
 	scheme    string
+	routes    int
 	exact     map[string]*host
 	wildcards map[string]*host // by what follows the first label, with its dot
 }
@@ -102,7 +103,7 @@ func New(scheme string, routes []Route) (*Table, error) {
 	if scheme != "http" && scheme != "https" {
 		return nil, fmt.Errorf("scheme %q is neither http nor https", scheme)
 	}
-	t := &Table{scheme: scheme, exact: map[string]*host{}, wildcards: map[string]*host{}}
+	t := &Table{scheme: scheme, routes: len(routes), exact: map[string]*host{}, wildcards: map[string]*host{}}
 	for i, r := range routes {
 		if err := t.add(i, r); err != nil {
 			return nil, fmt.Errorf("route %d: %w", i, err)
@@ -215,6 +216,9 @@ func CanonicalHost(host, scheme string) string {
 	}
 	return name + port
 }
+
+// Routes returns how many routes the table is made of.
+func (t *Table) Routes() int { return t.routes }
 
 // Origin returns the origin of a host of the table, as browsers write it, and false if the host is none of the table's.
 func (t *Table) Origin(host string) (string, bool) {

@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"time"
 
+	"gatehouse/access"
 	"gatehouse/admin"
 	"gatehouse/admin/httpapi"
 	"gatehouse/audit"
@@ -127,9 +129,14 @@ func (g *Gateway) build() error {
 // proxy makes the way to the app.
 func (g *Gateway) proxy(pages proxy.Pages) (http.Handler, error) {
 	external := g.config.ExternalURL.String()
+	table, err := access.New(g.config.ExternalURL.Scheme, []access.Route{{Host: g.config.ExternalURL.Host}})
+	if err != nil {
+		return nil, err
+	}
 	return proxy.New(proxy.Options{
+		Table: table,
 		Routes: []proxy.Route{{
-			Origin: external, Upstream: g.upstream(), DialTimeout: g.config.Proxy.DialTimeout,
+			Name: "app", Upstreams: []*url.URL{g.upstream()}, DialTimeout: g.config.Proxy.DialTimeout,
 			AnswerTimeout: g.config.Proxy.ResponseHeaderTimeout, IdleTimeout: g.config.Proxy.IdleTimeout,
 		}},
 		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, External: external,

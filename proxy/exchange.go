@@ -52,17 +52,21 @@ type exchange struct {
 	route     *route
 	in        *http.Request
 	url       url.URL // at the app
+	prefix    string  // of the path, that the app does not see
+	origin    string  // of the host that was asked for
 	who       session.Principal
+	signedIn  bool           // who is somebody
 	cookies   []*http.Cookie // of a renewal, to add to the answer
 	renewed   time.Time      // when they were made
 	assertion string
 	websocket bool
 
-	end     context.CancelCauseFunc
-	upload  *upload      // nil if the request has no body
-	begins  atomic.Bool  // the app has begun its answer
-	code    problem.Code // with which the gateway answered itself
-	interim int          // owned by the transport until it has the answer
+	end      context.CancelCauseFunc
+	upload   *upload      // nil if the request has no body
+	upstream *upstream    // where it is under way; owned by the handler's goroutine
+	begins   atomic.Bool  // the app has begun its answer
+	code     problem.Code // with which the gateway answered itself
+	interim  int          // owned by the transport until it has the answer
 
 	watching sync.WaitGroup
 	mu       sync.Mutex // guards begun, cut and unread
@@ -105,6 +109,7 @@ func (x *exchange) serve() {
 			x.watching.Done()
 		}
 		x.end(nil)
+		x.moveTo(nil)
 		x.watching.Wait() // the connection may serve another request next: nobody may cut it late
 		x.proxy.observe(x.route, x.code)
 	}()
@@ -123,7 +128,7 @@ func (x *exchange) incoming() *http.Request {
 		in.Header = http.Header{"Te": trailers}
 	}
 	if in.Body != nil && in.ContentLength != 0 {
-		x.upload = &upload{ReadCloser: in.Body, in: x.in, sent: make(chan struct{})}
+		x.upload = &upload{ReadCloser: in.Body, in: x.in, limit: x.route.bodyLimit, sent: make(chan struct{})}
 		in.Body = x.upload
 	}
 	return in
@@ -150,7 +155,10 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if forged {
 		x.proxy.bypass(x.in, bypassIdentity)
 	}
-	identify(out.Header, x.who, x.assertion, x.proxy.client(x.in).Address, x.route)
+	if x.route.upstreamHost {
+		out.Host = x.url.Host
+	}
+	identify(out.Header, x)
 }
 
 // modify makes the app's answer the client's.
@@ -219,7 +227,7 @@ func (x *exchange) fail(err error) {
 		addCookies(x.Header(), x.freshCookies())
 	}
 	if why.Code == problem.UpstreamUnavailable || why.Code == problem.UpstreamTimeout {
-		x.proxy.logger.WarnContext(x, "app does not answer", "route", x.route.origin, "err", err, "request_id", x.proxy.requestID(x.in))
+		x.proxy.logger.WarnContext(x, "app does not answer", "route", x.route.name, "err", err, "request_id", x.proxy.requestID(x.in))
 	}
 	x.code = why.Code
 	x.proxy.draw(x.ResponseWriter, x.in, why)
@@ -232,6 +240,8 @@ func (x *exchange) blame(err error) problem.Code {
 		return problem.SessionRequired
 	case x.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler)
+	case x.upload != nil && x.upload.tooLarge.Load():
+		return problem.TooLarge
 	case x.upload != nil && x.upload.failed.Load():
 		return problem.BadRequest // a body that ends early or is no chunked body
 	}
@@ -253,11 +263,15 @@ func (x *exchange) watch() *time.Timer {
 	return time.AfterFunc(after, func() {
 		defer x.watching.Done()
 		x.takeTime()
-		limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
-		defer limit.Stop()
+		var ended <-chan struct{}
+		var over <-chan time.Time // its time is over
+		if x.signedIn {
+			limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
+			defer limit.Stop()
+			ended, over = x.proxy.sessions.Ended(x.who), limit.C
+		}
 		late := time.NewTimer(x.route.patience - after)
 		defer late.Stop()
-		ended := x.proxy.sessions.Ended(x.who)
 		var sent <-chan struct{}
 		if x.upload != nil { // the app's time begins when it has the whole request
 			sent = x.upload.sent
@@ -277,7 +291,7 @@ func (x *exchange) watch() *time.Timer {
 			case <-ended:
 				x.sessionEnded()
 				return
-			case <-limit.C:
+			case <-over:
 				x.sessionEnded()
 				return
 			}
@@ -285,7 +299,7 @@ func (x *exchange) watch() *time.Timer {
 	})
 }
 
-// takeTime lifts the time that the listener gives a request until somebody is known to be signed in: from here on a body takes as long
+// takeTime lifts the time that the listener gives a request until it is known that it may pass: from here on a body takes as long
 // as it takes. Requests that are over before the watch begins are so within any such time, and need no call to lift it.
 func (x *exchange) takeTime() {
 	x.mu.Lock()
@@ -356,6 +370,9 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err == nil {
 		x.hijacked = true
 		x.begin()
+		if !x.signedIn {
+			return conn, buffered, nil
+		}
 		if activity := x.proxy.sessions.Activity(x.in, x.who); activity != nil {
 			conn = &activeConn{Conn: conn, activity: activity}
 		}

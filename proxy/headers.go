@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/netip"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -12,15 +11,12 @@ import (
 
 // The headers by which an app learns who is there (contract: "What the app receives").
 const (
-	headerUser      = "Remote-User"
-	headerName      = "Remote-Name"
-	headerEmail     = "Remote-Email"
-	headerGroups    = "Remote-Groups"
-	headerAssertion = "X-Gatehouse-Assertion"
+	headerAssertion = "X-Gatehouse-Assertion" // beside those of the preset
 
-	headerForwardedFor   = "X-Forwarded-For"
-	headerForwardedHost  = "X-Forwarded-Host"
-	headerForwardedProto = "X-Forwarded-Proto"
+	headerForwardedFor    = "X-Forwarded-For"
+	headerForwardedHost   = "X-Forwarded-Host"
+	headerForwardedProto  = "X-Forwarded-Proto"
+	headerForwardedPrefix = "X-Forwarded-Prefix"
 )
 
 // claim says what a client's own header of a protected name would pretend.
@@ -175,7 +171,7 @@ func mayClaim(name string) bool {
 }
 
 // addedHeaders is how many headers identify sets at most.
-const addedHeaders = 8
+const addedHeaders = 9
 
 // passOn is what an app gets of a client's header: everything but what belongs to the client's connection and what is protected. It
 // reports whether anything claimed an identity. The values are the client's own and must not be written to.
@@ -245,24 +241,30 @@ func stripApp(h http.Header) {
 }
 
 // identify sets what the gateway says about a request. Absent means absent: a header is set only where there is a value.
-func identify(h http.Header, who session.Principal, assertion string, address netip.Addr, r *route) {
+func identify(h http.Header, x *exchange) {
 	values := make([]string, 0, addedHeaders) // one array for all
 	set := func(name, value string) {
-		if value != "" {
+		if value != "" && name != "" {
 			values = append(values, value)
 			h[name] = values[len(values)-1 : len(values) : len(values)]
 		}
 	}
-	set(headerUser, who.Name)
-	set(headerName, plainText(who.DisplayName))
-	set(headerEmail, plainText(who.Email))
-	set(headerGroups, strings.Join(who.Groups, ",")) // the alphabet of group names has no comma
-	set(headerAssertion, assertion)
-	if address.IsValid() {
+	if x.signedIn {
+		names, who := x.route.names, &x.who
+		set(names.user, who.Name)
+		set(names.account, who.Name)
+		set(names.name, plainText(who.DisplayName))
+		set(names.email, plainText(who.Email))
+		set(names.groups, strings.Join(who.Groups, ",")) // the alphabet of group names has no comma
+		set(headerAssertion, x.assertion)
+	}
+	if address := x.proxy.client(x.in).Address; address.IsValid() {
 		set(headerForwardedFor, address.String())
 	}
-	set(headerForwardedHost, r.host)
-	set(headerForwardedProto, r.scheme)
+	scheme, host, _ := strings.Cut(x.origin, "://")
+	set(headerForwardedHost, host)
+	set(headerForwardedProto, scheme)
+	set(headerForwardedPrefix, x.prefix)
 }
 
 // plainText is text without what could end a line, drive a terminal or break UTF-8.

@@ -9,10 +9,13 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"gatehouse/access"
 	"gatehouse/audit"
 	"gatehouse/internal/wiretest"
 	"gatehouse/problem"
@@ -33,6 +36,7 @@ type people struct {
 	mu     sync.Mutex // guards ended
 	ended  map[string]chan struct{}
 	renews int
+	away   atomic.Bool // the store
 }
 
 func principal(name string) session.Principal {
@@ -66,6 +70,14 @@ func (s *people) Authenticate(_ context.Context, r *http.Request, _ string) (ses
 		p := principal("plain")
 		p.DisplayName, p.Email, p.Groups = "", "", nil
 		return p, nil
+	case "password": // without a second factor
+		p := principal("password")
+		p.Methods = []string{"pwd"}
+		return p, nil
+	case "tired": // whose factor is an hour old
+		p := principal("tired")
+		p.AuthTime = time.Now().Add(-time.Hour)
+		return p, nil
 	case "short": // the absolute limit is near
 		p := principal("short")
 		p.ExpiresAt = time.Now().Add(2 * time.Second)
@@ -88,6 +100,8 @@ func (s *people) Renew(context.Context, *http.Request, string) (session.Principa
 }
 
 func (s *people) Activity(*http.Request, session.Principal) *session.Activity { return nil }
+
+func (s *people) InStep() bool { return !s.away.Load() }
 
 func (s *people) Ended(p session.Principal) <-chan struct{} {
 	s.mu.Lock()
@@ -127,13 +141,24 @@ func (pages) Problem(w http.ResponseWriter, _ *http.Request, p problem.Problem) 
 type witness struct {
 	mu       sync.Mutex // guards what follows
 	bypasses []string
+	denials  []audit.Event
 	answered []problem.Code
 }
 
 func (w *witness) Count(e audit.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if e.Kind == audit.KindAccessDenied {
+		w.denials = append(w.denials, e)
+		return
+	}
 	w.bypasses = append(w.bypasses, e.Details["what"])
+}
+
+func (w *witness) denied() []audit.Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.denials)
 }
 
 func (w *witness) Answered(_ string, code problem.Code) {
@@ -160,11 +185,7 @@ type gate struct {
 func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gate {
 	t.Helper()
 	g := &gate{Sessions: &people{}, Witness: &witness{}}
-	app, err := url.Parse(upstream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := g.options(proxy.Route{Origin: external, Upstream: app})
+	options := g.options(t, route(t, "app", upstream))
 	for _, c := range change {
 		c(&options)
 	}
@@ -185,10 +206,21 @@ func newGate(t testing.TB, upstream string, change ...func(*proxy.Options)) *gat
 	return g
 }
 
-func (g *gate) options(routes ...proxy.Route) proxy.Options {
+// options are those of a proxy with one route on the kit's host, open to who is signed in.
+func (g *gate) options(t testing.TB, r proxy.Route) proxy.Options {
+	t.Helper()
+	return g.on(t, []access.Route{{Host: "gate.example"}}, r)
+}
+
+func (g *gate) on(t testing.TB, rules []access.Route, routes ...proxy.Route) proxy.Options {
+	t.Helper()
+	table, err := access.New("https", rules)
+	if err != nil {
+		t.Fatal(err)
+	}
 	resolver := clientip.New([]netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")})
 	return proxy.Options{
-		Routes: routes, Sessions: g.Sessions, Assertions: g.Sessions, Pages: pages{}, Recorder: g.Witness, Observer: g.Witness,
+		Table: table, Routes: routes, Sessions: g.Sessions, Assertions: g.Sessions, Pages: pages{}, Recorder: g.Witness, Observer: g.Witness,
 		External: external, Client: resolver.Resolve, RequestID: func(*http.Request) string { return "request-1" },
 		Now: time.Now, Logger: discard(),
 	}
@@ -202,13 +234,18 @@ func (g *gate) send(t testing.TB, raw string) wiretest.Answers {
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func route(t testing.TB, origin, upstream string) proxy.Route {
+// route is a route to upstreams.
+func route(t testing.TB, name string, upstreams ...string) proxy.Route {
 	t.Helper()
-	u, err := url.Parse(upstream)
-	if err != nil {
-		u = &url.URL{Opaque: upstream}
+	r := proxy.Route{Name: name}
+	for _, upstream := range upstreams {
+		u, err := url.Parse(upstream)
+		if err != nil {
+			u = &url.URL{Opaque: upstream}
+		}
+		r.Upstreams = append(r.Upstreams, u)
 	}
-	return proxy.Route{Origin: origin, Upstream: u}
+	return r
 }
 
 // closer closes a channel when the first request is over.

@@ -1,4 +1,4 @@
-// Package proxy stands between browsers and apps: it lets a request through with a live session and nothing else.
+// Package proxy stands between browsers and apps: it lets a request through that the rules of its route allow, and nothing else.
 //
 // It promises: an app receives method, raw path, raw query, body and end-to-end headers as they were sent; no identity
 // header of a client reaches it in any spelling that some app could read as one, trailers included, and ours are set last;
@@ -11,17 +11,15 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"time"
 
+	"gatehouse/access"
 	"gatehouse/audit"
 	"gatehouse/problem"
 	"gatehouse/proxy/clientip"
@@ -38,6 +36,8 @@ type Sessions interface {
 	Renew(ctx context.Context, r *http.Request, origin string) (session.Principal, []*http.Cookie, error)
 	// Activity counts what the client sends on the upgraded connection that r asks for; nil if it is not to be counted.
 	Activity(r *http.Request, p session.Principal) *session.Activity
+	// InStep reports whether revocations arrive.
+	InStep() bool
 	// Ended returns a channel that is closed when the session ends before its time; it is closed already if it has ended.
 	Ended(p session.Principal) <-chan struct{}
 }
@@ -62,29 +62,16 @@ type Recorder interface {
 
 // Observer is told what became of each request. It is called once for each, from many goroutines, and must not wait.
 type Observer interface {
-	// Answered reports a request of a route (by its origin; empty if there is none) and the code with which the gateway
+	// Answered reports a request of a route (by its name; empty if there is none) and the code with which the gateway
 	// answered it; the code is empty where the app answered.
 	Answered(route string, code problem.Code)
 }
 
-// Route says where the requests of one host go.
-type Route struct {
-	// Origin is the host as browsers see it: scheme, host and, unless it is the scheme's own, port. Nothing else.
-	Origin string
-	// Upstream is the app: http or https, host and port, nothing else.
-	Upstream *url.URL
-	// DialTimeout bounds connecting to the app, TLS included; default 5 s.
-	DialTimeout time.Duration
-	// AnswerTimeout bounds the wait for the header of an answer, after the request was sent whole; default 60 s.
-	// The body may take as long as it takes.
-	AnswerTimeout time.Duration
-	// IdleTimeout is how long an unused connection to the app is kept; default 90 s.
-	IdleTimeout time.Duration
-}
-
 // Options is what a Proxy is made of. All but Observer are required.
 type Options struct {
-	Routes     []Route // at least one; no two with the same host
+	// Table says what each request may do; Routes, where what it lets through goes: one for each route of the table, by its index.
+	Table      *access.Table
+	Routes     []Route
 	Sessions   Sessions
 	Assertions Assertions
 	Pages      Pages
@@ -102,7 +89,8 @@ type Options struct {
 
 // Proxy is the handler of everything that is not ours. It is safe for concurrent use.
 type Proxy struct {
-	routes     map[string]*route // by host as canonicalHost spells it
+	table      *access.Table
+	routes     []*route // by their index in the table
 	sessions   Sessions
 	assertions Assertions
 	pages      Pages
@@ -115,158 +103,93 @@ type Proxy struct {
 	logger     *slog.Logger
 }
 
-// route is a Route, ready to be used.
-type route struct {
-	origin    string
-	scheme    string // of the origin
-	host      string // of the origin, with its port
-	upstream  *url.URL
-	patience  time.Duration // for the header of an answer
-	transport *http.Transport
-	forward   *httputil.ReverseProxy
-}
-
-// New makes a Proxy. It returns an error if an option is missing, and one that names the route if an origin or an upstream
-// is not what [Route] says.
+// New makes a Proxy. It returns an error if an option is missing, and one that names the route if something is not what [Route] says.
 func New(o Options) (*Proxy, error) {
-	if o.Sessions == nil || o.Assertions == nil || o.Pages == nil || o.Recorder == nil || o.External == "" || o.Client == nil ||
+	if o.Table == nil || o.Sessions == nil || o.Assertions == nil || o.Pages == nil || o.Recorder == nil || o.External == "" || o.Client == nil ||
 		o.RequestID == nil || o.Now == nil || o.Logger == nil {
 		return nil, errors.New("an option is missing")
+	}
+	if len(o.Routes) != o.Table.Routes() {
+		return nil, fmt.Errorf("%d routes for the %d of the table", len(o.Routes), o.Table.Routes())
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
 	}
 	p := &Proxy{
-		routes: make(map[string]*route, len(o.Routes)), sessions: o.Sessions, pages: o.Pages, recorder: o.Recorder,
-		observer: o.Observer, external: o.External, client: o.Client, requestID: o.RequestID, now: o.Now, logger: o.Logger,
-		assertions: o.Assertions,
+		table: o.Table, sessions: o.Sessions, pages: o.Pages, recorder: o.Recorder, observer: o.Observer, external: o.External,
+		client: o.Client, requestID: o.RequestID, now: o.Now, logger: o.Logger, assertions: o.Assertions,
 	}
 	buffers, errorLog := newBuffers(), slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
-	if len(o.Routes) == 0 {
-		return nil, errors.New("no route")
-	}
 	for _, r := range o.Routes {
-		ready, err := newRoute(r)
+		ready, err := newRoute(r, o.Now)
 		if err != nil {
-			return nil, fmt.Errorf("route %q: %w", r.Origin, err)
+			return nil, fmt.Errorf("route %q: %w", r.Name, err)
 		}
-		if _, taken := p.routes[ready.host]; taken {
-			return nil, fmt.Errorf("route %q: another route has this host", r.Origin)
+		if ready.balancer != nil {
+			ready.forward = newForward(ready.balancer, buffers, errorLog)
 		}
-		ready.forward = newForward(ready.transport, buffers, errorLog)
-		p.routes[ready.host] = ready
+		p.routes = append(p.routes, ready)
 	}
 	return p, nil
-}
-
-func newRoute(r Route) (*route, error) {
-	origin, err := url.Parse(r.Origin)
-	if err != nil {
-		return nil, err
-	}
-	if err := bare(origin); err != nil {
-		return nil, fmt.Errorf("origin: %w", err)
-	}
-	if host := canonicalHost(origin.Host, origin.Scheme); r.Origin != origin.Scheme+"://"+host {
-		return nil, fmt.Errorf("origin: browsers write it %s://%s", origin.Scheme, host)
-	}
-	if r.Upstream == nil {
-		return nil, errors.New("no upstream")
-	}
-	if err := bare(r.Upstream); err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
-	}
-	return &route{
-		origin: r.Origin, scheme: origin.Scheme, host: origin.Host, upstream: r.Upstream, transport: newTransport(r),
-		patience: cmp.Or(r.AnswerTimeout, time.Minute),
-	}, nil
-}
-
-// bare refuses an address that is more than scheme, host and port.
-func bare(u *url.URL) error {
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("must start with http:// or https://")
-	case u.Hostname() == "":
-		return errors.New("has no host")
-	case u.User != nil:
-		return errors.New("must not hold a user name or password")
-	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "", u.Opaque != "":
-		return errors.New("must be scheme, host and port only")
-	}
-	return nil
-}
-
-// canonicalHost writes a Host as browsers write it in an origin: lower case, without the root's dot and without the
-// scheme's own port.
-func canonicalHost(host, scheme string) string {
-	host = strings.ToLower(host)
-	name, port := host, ""
-	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
-		name, port = host[:colon], host[colon:]
-	}
-	name = strings.TrimSuffix(name, ".")
-	if port == ":" || scheme == "http" && port == ":80" || scheme == "https" && port == ":443" {
-		port = ""
-	}
-	return name + port
-}
-
-// route finds the route of a request by its Host alone: no forwarded header chooses one.
-func (p *Proxy) route(host string) *route {
-	if r, ok := p.routes[host]; ok {
-		return r
-	}
-	for _, scheme := range [...]string{"https", "http"} {
-		if r, ok := p.routes[canonicalHost(host, scheme)]; ok && r.scheme == scheme {
-			return r
-		}
-	}
-	return nil
 }
 
 // ServeHTTP lets the request through to its app, or answers why not. It panics with http.ErrAbortHandler, as
 // httputil.ReverseProxy does, to break off an answer that cannot be completed; net/http then ends the connection or stream.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	route := p.route(r.Host)
-	if route == nil {
-		p.refuse(w, r, nil, problem.New(problem.Misdirected))
-		return
-	}
 	wanted, code := admit(r)
 	if code != "" {
 		if code == problem.MethodNotAllowed {
 			w.Header().Set("Allow", strings.Join(methods[:], ", ")) // RFC 9110, section 15.5.6
 		}
-		p.refuse(w, r, route, problem.New(code))
+		p.refuse(w, r, nil, problem.New(code))
 		return
 	}
-	url, ok := wanted.at(route.upstream, r.URL.Path)
+	asked := access.Request{Host: r.Host, Path: wanted.path, Method: r.Method, Address: p.client(r).Address}
+	o := p.decide(asked, func(_ *route, origin string) (session.Principal, []*http.Cookie, error) { return p.find(r, origin) })
+	if o.code != "" {
+		p.turnAway(w, r, wanted, o)
+		return
+	}
+	if code := p.send(w, r, wanted, &o); code != "" {
+		addCookies(w.Header(), o.cookies)
+		p.refuse(w, r, o.route, problem.New(code))
+	}
+}
+
+// send sends a request that may pass to its app. It returns the code with which to answer one that cannot be sent.
+func (p *Proxy) send(w http.ResponseWriter, r *http.Request, wanted target, o *outcome) problem.Code {
+	if o.route.balancer == nil {
+		return problem.NotFound
+	}
+	wanted, decoded, prefix := wanted.without(o.route.strip, r.URL.Path)
+	url, ok := wanted.at(&o.route.balancer.all[0].address, decoded)
 	if !ok {
-		p.refuse(w, r, route, problem.New(problem.BadRequest))
-		return
+		return problem.BadRequest
 	}
-	who, cookies, ok := p.authenticate(w, r, route, wanted)
-	if !ok {
-		return
-	}
-	assertion, err := p.assertions.Assertion(who, route.origin)
-	if err != nil {
-		p.logger.ErrorContext(r.Context(), "assertion cannot be signed", "err", err, "request_id", p.requestID(r))
-		p.refuse(w, r, route, problem.New(problem.Internal))
-		return
+	if limit := o.route.bodyLimit; limit > 0 && r.ContentLength > limit {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // the body is not read
+		}
+		return problem.TooLarge
 	}
 	x := &exchange{
-		ResponseWriter: w, proxy: p, route: route, in: r, url: url, who: who, cookies: cookies, renewed: p.now(), assertion: assertion,
-		websocket: isWebSocket(r),
+		ResponseWriter: w, proxy: p, route: o.route, in: r, url: url, origin: o.origin, who: o.who, signedIn: o.signedIn,
+		cookies: o.cookies, renewed: o.at, prefix: prefix, websocket: isWebSocket(r),
 	}
-	if x.websocket && !mayUpgrade(r, route, who) {
+	if x.websocket && !mayUpgrade(r, o) {
 		p.bypass(r, bypassOrigin)
-		addCookies(w.Header(), cookies)
-		p.refuse(w, r, route, problem.New(problem.CrossSite))
-		return
+		return problem.CrossSite
+	}
+	if o.signedIn {
+		assertion, err := p.assertions.Assertion(o.who, o.origin)
+		if err != nil {
+			p.logger.ErrorContext(r.Context(), "assertion cannot be signed", "err", err, "request_id", p.requestID(r))
+			return problem.Internal
+		}
+		x.assertion = assertion
 	}
 	x.serve()
+	return ""
 }
 
 // refuse answers with a problem before an app was asked. route may be nil.
@@ -292,11 +215,11 @@ func addCookies(h http.Header, cookies []*http.Cookie) {
 }
 
 func (p *Proxy) observe(route *route, code problem.Code) {
-	origin := ""
+	name := ""
 	if route != nil {
-		origin = route.origin
+		name = route.name
 	}
-	p.observer.Answered(origin, code)
+	p.observer.Answered(name, code)
 }
 
 // bypass counts an attempt to get around the gateway.
@@ -315,7 +238,9 @@ func (p *Proxy) bypass(r *http.Request, what string) {
 // Close ends the unused connections to the apps; those in use end with their requests.
 func (p *Proxy) Close() {
 	for _, r := range p.routes {
-		r.transport.CloseIdleConnections()
+		if r.balancer != nil {
+			r.balancer.close()
+		}
 	}
 }
 

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
+	"gatehouse/access"
 	"gatehouse/problem"
 	"gatehouse/session"
 )
 
 const (
-	loginPath = "/.gatehouse/login"
+	loginPath  = "/.gatehouse/login"
+	verifyPath = "/.gatehouse/login/verify"
 	// maxNext is the longest way back that a redirect to the login page carries, in bytes; the login page follows no longer
 	// one, and front proxies refuse a long Location.
 	maxNext = 2000
@@ -19,47 +22,56 @@ const (
 	retrySeconds = 5
 )
 
-// authenticate says who sends the request, renewing the access token where it has expired, with the cookies to add to the
-// answer. If nobody can be named, it answers, and returns false.
-func (p *Proxy) authenticate(w http.ResponseWriter, r *http.Request, route *route, wanted target) (session.Principal, []*http.Cookie, bool) {
-	who, err := p.sessions.Authenticate(r.Context(), r, route.origin)
-	var cookies []*http.Cookie
+// find says who sends the request, renewing the access token where it has expired, with the cookies to add to the answer.
+func (p *Proxy) find(r *http.Request, origin string) (session.Principal, []*http.Cookie, error) {
+	who, err := p.sessions.Authenticate(r.Context(), r, origin)
 	if errors.Is(err, session.ErrExpired) {
-		who, cookies, err = p.sessions.Renew(r.Context(), r, route.origin)
+		return p.sessions.Renew(r.Context(), r, origin)
 	}
-	switch {
-	case err == nil:
-		return who, cookies, true
-	case errors.Is(err, session.ErrNoSession), errors.Is(err, session.ErrExpired):
-		p.askToSignIn(w, r, route, wanted)
-	case errors.Is(err, session.ErrBadBearer):
-		p.unauthorized(w, r, route, `Bearer error="invalid_token"`) // RFC 6750, section 3.1
-	case errors.Is(err, session.ErrBadRequest):
-		p.refuse(w, r, route, problem.New(problem.BadRequest))
-	default:
-		if !errors.Is(err, session.ErrUnavailable) {
-			p.logger.ErrorContext(r.Context(), "session cannot be checked", "err", err, "request_id", p.requestID(r))
-		}
-		why := problem.New(problem.Unavailable) // cookies stay untouched: the session may be as good as ever
-		why.RetryAfter = retrySeconds
-		p.refuse(w, r, route, why)
-	}
-	return session.Principal{}, nil, false
+	return who, nil, err
 }
 
-// askToSignIn sends a person's navigation to the login page, and everything else, which could do nothing with a page, a
-// 401.
-func (p *Proxy) askToSignIn(w http.ResponseWriter, r *http.Request, route *route, wanted target) {
+// turnAway answers a request that may not pass: people who could change that are sent where they can, everything else gets the code.
+func (p *Proxy) turnAway(w http.ResponseWriter, r *http.Request, wanted target, o outcome) {
 	if forges(r.Header) {
 		p.bypass(r, bypassIdentity)
 	}
-	if !isDocument(r) {
-		p.unauthorized(w, r, route, "Bearer")
+	addCookies(w.Header(), o.cookies)
+	why := problem.New(o.code)
+	switch {
+	case o.code == problem.Unavailable:
+		if !errors.Is(o.cause, session.ErrUnavailable) {
+			p.logger.ErrorContext(r.Context(), "session cannot be checked", "err", o.cause, "request_id", p.requestID(r))
+		}
+		why.RetryAfter = retrySeconds // cookies stay untouched: the session may be as good as ever
+	case o.cause != nil && o.code == problem.SessionRequired:
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`) // RFC 6750, section 3.1
+		why.LoginURL = p.external + loginPath
+	case o.Verdict == access.SignIn, o.Verdict == access.StepUp:
+		p.askPerson(w, r, wanted, o)
 		return
 	}
-	p.observe(route, problem.SessionRequired)
+	p.refuse(w, r, o.route, why)
+}
+
+// askPerson sends a person's navigation to the page where they sign in, or show a fresh factor; and everything else, which could do nothing
+// with a page, a 401. Bearer is the challenge that such an answer must carry (RFC 9110, section 15.5.2), and makes no browser ask for a
+// password by itself.
+func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target, o outcome) {
+	page, challenge := loginPath, "Bearer"
+	if o.Verdict == access.StepUp {
+		page, challenge = verifyPath, `Bearer error="insufficient_user_authentication"` // RFC 9470, section 3
+	}
 	h := w.Header()
-	h.Set("Location", p.external+loginPath+p.wayBack(route, wanted))
+	if !isDocument(r) {
+		h.Set("WWW-Authenticate", challenge)
+		why := problem.New(o.code)
+		why.LoginURL = p.external + page
+		p.refuse(w, r, o.route, why)
+		return
+	}
+	p.observe(o.route, o.code)
+	h.Set("Location", p.external+page+p.wayBack(o.origin, wanted))
 	h.Set("Cache-Control", "no-store")
 	if Ambiguous(r) {
 		h.Set("Connection", "close")
@@ -67,23 +79,14 @@ func (p *Proxy) askToSignIn(w http.ResponseWriter, r *http.Request, route *route
 	w.WriteHeader(http.StatusFound)
 }
 
-// unauthorized answers 401, with the challenge that such an answer must carry (RFC 9110, section 15.5.2). Bearer makes no
-// browser ask for a password by itself.
-func (p *Proxy) unauthorized(w http.ResponseWriter, r *http.Request, route *route, challenge string) {
-	w.Header().Set("WWW-Authenticate", challenge)
-	why := problem.New(problem.SessionRequired)
-	why.LoginURL = p.external + loginPath
-	p.refuse(w, r, route, why)
-}
-
 // wayBack is the query that brings the person back. It is left out where the login page would not follow it.
-func (p *Proxy) wayBack(route *route, wanted target) string {
+func (p *Proxy) wayBack(origin string, wanted target) string {
 	next := wanted.String()
-	if next == "/" || len(next) > maxNext || strings.HasPrefix(next, "//") {
+	if next == "/" && origin == p.external || len(next) > maxNext || strings.HasPrefix(next, "//") {
 		return ""
 	}
-	if route.origin != p.external {
-		next = route.origin + next
+	if origin != p.external {
+		next = origin + next
 	}
 	return "?next=" + url.QueryEscape(next)
 }
@@ -120,13 +123,13 @@ func unwanted(parameters string) bool {
 	return false
 }
 
-// mayUpgrade reports whether a WebSocket may be opened: by this host's own pages, or by a client that is no browser, which
-// shows in the token that it sends itself. A cookie alone says nothing, because browsers send it along for every page that asks
-// (cross-site WebSocket hijacking).
-func mayUpgrade(r *http.Request, route *route, who session.Principal) bool {
+// mayUpgrade reports whether a WebSocket may be opened: by this host's own pages and those that the route lists, or by a client that is no
+// browser, which shows in the token that it sends itself. A cookie alone says nothing, because browsers send it along for every page that
+// asks (cross-site WebSocket hijacking). Where everybody may come without a session, nothing of a browser's could be used without an Origin.
+func mayUpgrade(r *http.Request, o *outcome) bool {
 	origins := r.Header["Origin"]
 	if len(origins) == 0 {
-		return who.Bearer
+		return o.who.Bearer || !o.signedIn
 	}
-	return len(origins) == 1 && origins[0] == route.origin
+	return len(origins) == 1 && (origins[0] == o.origin || slices.Contains(o.route.origins, origins[0]))
 }

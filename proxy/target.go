@@ -61,3 +61,25 @@ func (t target) at(upstream *url.URL, decodedPath string) (url.URL, bool) {
 	// An opaque part that starts with two slashes would be written as an address with another host.
 	return u, !strings.HasPrefix(t.path, "//")
 }
+
+// without is the target without the first segments of its path, and of the path decoded, and what was taken off: what comes behind is left as
+// it was sent. The path was matched with these segments, so each of them stands for itself in both.
+func (t target) without(segments int, decoded string) (rest target, restDecoded, prefix string) {
+	if segments == 0 {
+		return t, decoded, ""
+	}
+	full := t.path
+	t.path, decoded = cutSegments(t.path, segments), cutSegments(decoded, segments)
+	return t, decoded, strings.TrimSuffix(strings.TrimSuffix(full, t.path), "/")
+}
+
+func cutSegments(path string, segments int) string {
+	for range segments {
+		next := strings.IndexByte(path[1:], '/')
+		if next < 0 {
+			return "/"
+		}
+		path = path[1+next:]
+	}
+	return path
+}

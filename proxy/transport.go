@@ -16,22 +16,34 @@ const (
 	maxAnswerHeader = 256 << 10
 	// bufferSize is how much of a body is copied at once.
 	bufferSize = 32 << 10
+	// pingAfter is how long nothing may come on a connection of HTTP/2 before the app is asked whether it is there, pingTimeout how long it
+	// has to say so.
+	pingAfter   = 15 * time.Second
+	pingTimeout = 10 * time.Second
 )
 
 // newTransport makes the connections of one route. It never goes through a proxy that the environment names, never adds a
-// header or an encoding of its own, and follows no redirect.
-func newTransport(r Route) *http.Transport {
+// header or an encoding of its own, and follows no redirect. cleartext speaks HTTP/2 without TLS from the first byte (RFC 9113, section 3.3),
+// and nothing else; without it http is HTTP/1.1, and https what the app chooses in the handshake.
+func newTransport(r Route, cleartext bool) *http.Transport {
 	dial := cmp.Or(r.DialTimeout, 5*time.Second)
-	return &http.Transport{
+	t := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dial}).DialContext,
 		TLSHandshakeTimeout:    dial,
+		TLSClientConfig:        r.TLS.config(),
 		ExpectContinueTimeout:  time.Second,
 		IdleConnTimeout:        cmp.Or(r.IdleTimeout, 90*time.Second),
 		MaxIdleConnsPerHost:    maxIdlePerHost,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 		DisableCompression:     true,
-		ForceAttemptHTTP2:      r.Upstream.Scheme == "https", // a dialer of one's own turns it off
+		Protocols:              new(http.Protocols),
+		// Many requests share one connection of HTTP/2: one that is dead must not keep them all waiting.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
+	t.Protocols.SetUnencryptedHTTP2(cleartext)
+	t.Protocols.SetHTTP1(!cleartext)
+	t.Protocols.SetHTTP2(!cleartext)
+	return t
 }
 
 // buffers is a httputil.BufferPool.

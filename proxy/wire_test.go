@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"gatehouse/access"
 	"gatehouse/internal/wiretest"
 	"gatehouse/proxy"
 )
@@ -308,7 +310,7 @@ func TestProxy_addsNothingThatTheClientDidNotSend(t *testing.T) {
 	}
 }
 
-func TestNew_refusesRoutesThatMeanTwoThings(t *testing.T) {
+func TestNew_refusesRoutesThatMeanNothing(t *testing.T) {
 	t.Parallel()
 	g := &gate{Sessions: &people{}, Witness: &witness{}}
 	refused := func(name string, o proxy.Options) {
@@ -317,18 +319,31 @@ func TestNew_refusesRoutesThatMeanTwoThings(t *testing.T) {
 			t.Errorf("%s was accepted", name)
 		}
 	}
-	for _, origin := range []string{"", "gate.example", "https://Gate.example", "https://gate.example/", "https://gate.example:443", "https://gate.example.", "https://u@gate.example", "ftp://gate.example", "https://gate.example?x"} {
-		refused("origin "+origin, g.options(route(t, origin, "http://127.0.0.1:1")))
-	}
+	good := route(t, "app", "http://127.0.0.1:1", "https://127.0.0.1", "h2c://127.0.0.1:2")
 	for _, upstream := range []string{"127.0.0.1:1", "ftp://127.0.0.1", "http://127.0.0.1/base", "http://127.0.0.1?x", "http://u:p@127.0.0.1", "http://", "http://127.0.0.1#x"} {
-		refused("upstream "+upstream, g.options(route(t, external, upstream)))
+		refused("upstream "+upstream, g.options(t, route(t, "app", "http://127.0.0.1:1", upstream)))
 	}
-	refused("one host twice", g.options(route(t, external, "http://127.0.0.1:1"), route(t, external, "http://127.0.0.1:2")))
-	refused("no route", g.options())
-	incomplete := g.options(route(t, external, "http://127.0.0.1:1"))
+	for _, origin := range []string{"", "*", "null", "other.example", "https://Other.example", "https://other.example/", "wss://other.example"} {
+		bad := good
+		bad.WebSocketOrigins = []string{origin}
+		refused("WebSockets of "+origin, g.options(t, bad))
+	}
+	for name, change := range map[string]func(*proxy.Route){
+		"no name": func(r *proxy.Route) { r.Name = "" }, "a preset of its own": func(r *proxy.Route) { r.HeaderPreset = "mine" },
+		"a negative limit": func(r *proxy.Route) { r.BodyLimit = -1 }, "no upstream": func(r *proxy.Route) { r.Upstreams = []*url.URL{nil} },
+		"65 upstreams": func(r *proxy.Route) { r.Upstreams = slices.Repeat(r.Upstreams[:1], 65) },
+	} {
+		bad := good
+		change(&bad)
+		refused(name, g.options(t, bad))
+	}
+	rules := []access.Route{{Host: "gate.example"}}
+	refused("no route", g.on(t, rules))
+	refused("a route too much", g.on(t, rules, good, good))
+	incomplete := g.options(t, good)
 	incomplete.Recorder = nil
 	refused("no recorder", incomplete)
-	if _, err := proxy.New(g.options(route(t, external, "http://127.0.0.1:1"), route(t, "http://other.example:8080", "https://127.0.0.1"))); err != nil {
+	if _, err := proxy.New(g.on(t, append(rules, access.Route{Host: "other.example"}), good, proxy.Route{Name: "forward-auth alone"})); err != nil {
 		t.Errorf("two good routes: %v", err)
 	}
 }
