@@ -39,9 +39,9 @@ type Route struct {
 	// x-auth-request (X-Auth-Request-User …) or x-remote (X-Remote-User …).
 	HeaderPreset HeaderPreset `config:"header_preset" oneof:"remote x-forwarded x-auth-request x-remote" default:"remote"`
 
-	// HostHeader says what the app receives as Host: upstream, its own address, or original, the name that the browser asked for.
-	// X-Forwarded-Host is that name in any case.
-	HostHeader HostHeader `config:"host_header" oneof:"upstream original" default:"upstream"`
+	// HostHeader says what the app receives as Host: original, what the browser sent, or upstream, the address of the app itself.
+	// X-Forwarded-Host is the name that the browser asked for in any case.
+	HostHeader HostHeader `config:"host_header" oneof:"original upstream" default:"original"`
 
 	// StripPrefix takes the path of the route off before the app sees it: with the path /wiki, /wiki/a arrives as /a. The app has to
 	// know then what to put in front of its links.
@@ -181,7 +181,7 @@ func (c Config) complete(r *Route) {
 	}
 	orDefault(&r.Path, "/")
 	orDefault(&r.HeaderPreset, PresetRemote)
-	orDefault(&r.HostHeader, HostUpstream)
+	orDefault(&r.HostHeader, HostOriginal)
 	orDefault(&r.WhenStoreIsAway, Continue)
 	orDefault(&r.DialTimeout, c.Proxy.DialTimeout)
 	orDefault(&r.ResponseHeaderTimeout, c.Proxy.ResponseHeaderTimeout)
