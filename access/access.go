@@ -210,6 +210,9 @@ func CanonicalHost(host, scheme string) string {
 	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
 		name, port = host[:colon], host[colon:]
 	}
+	if strings.Contains(name, ":") && name[0] != '[' {
+		return host // two ports, which must not become one
+	}
 	name = strings.TrimSuffix(name, ".")
 	if port == ":" || scheme == "http" && port == ":80" || scheme == "https" && port == ":443" {
 		port = ""

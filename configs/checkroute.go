@@ -84,7 +84,7 @@ func (c *checker) routeUpstreams(at string, r Route) {
 	if !c.sound(path) {
 		return
 	}
-	if len(r.Upstreams) == 0 {
+	if len(r.Upstreams) == 0 && len(c.cfg.ForwardAuth.Peers) == 0 {
 		c.problem(path, "must be given: the address of the app, as in [http://127.0.0.1:3000]")
 	}
 	for i, up := range r.Upstreams {

@@ -24,7 +24,8 @@ type Route struct {
 	Path Path `config:"path" default:"/"`
 
 	// Upstreams are the addresses of the app, any of which may serve any request: http://host:port, https:// with TLS, or h2c:// for
-	// HTTP/2 without TLS, as gRPC wants it. They have no path of their own. At least one must be given.
+	// HTTP/2 without TLS, as gRPC wants it. They have no path of their own. At least one must be given, but where the web servers of
+	// forward_auth.peers serve the app themselves.
 	Upstreams []Upstream `config:"upstreams" example:"[http://127.0.0.1:3000]"`
 
 	// Rules say who may pass. The first whose paths, methods and networks all match decides; where none does, nobody passes. No rules at

@@ -285,6 +285,7 @@ func TestLoad_acceptsRoutes(t *testing.T) {
 		"a rule for all of IPv4":     "external_url: https://l.example\nroutes: [{host: a.example, upstreams: [http://h], rules: [{networks: [0.0.0.0/0]}, {networks: ['::/0']}]}]",
 		"a rule over a route's path": "external_url: https://l.example\nroutes: [{host: a.example, path: /x, upstreams: [http://h], rules: [{paths: [/]}]}]",
 		"blanks and letters":         "external_url: https://l.example\nroutes: [{host: a.example, path: /Über uns, upstreams: [http://h]}]",
+		"an app behind its own door": "external_url: https://l.example\nforward_auth: {peers: [127.0.0.1]}\nroutes: [{host: a.example}]",
 		"a certificate":              "external_url: https://l.example\ntls: {cert_file: a, key_file: b}\nhttp_listen: ':80'\nhsts: 0s",
 		"ACME":                       "external_url: https://l.example\ntls: {acme: {accept_terms: true}}",
 	} {

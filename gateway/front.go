@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	"gatehouse/access"
 	"gatehouse/audit"
 	"gatehouse/problem"
 	"gatehouse/proxy"
@@ -25,6 +26,8 @@ type front struct {
 	address  string // the same with its port in any case
 	loopback bool   // the external host is a loopback name, so its other spellings are sent there
 	origin   string
+	apps     *access.Table
+	carries  bool // the login host carries an app
 	login    *web.Edge
 	app      http.Handler
 	health   http.Handler
@@ -71,7 +74,8 @@ func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
 	external := g.config.ExternalURL
 	return &front{
 		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
-		loopback: external.Local(), origin: external.String(), login: login, app: app, health: g.health(), log: g.deps.Logger,
+		loopback: external.Local(), origin: external.String(), apps: g.table, carries: loginHostHasApp(g.config),
+		login: login, app: app, health: g.health(), log: g.deps.Logger,
 	}
 }
 
@@ -88,18 +92,34 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(w, r)
 }
 
-// choose finds who answers, and whether that is one of our own handlers and not the proxy.
+// choose finds who answers, and whether that is one of our own handlers and not the proxy. The login host comes first: no wildcard of
+// the apps makes it one of theirs.
 func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
-	switch {
-	case healthPath(r.URL.Path):
+	if healthPath(r.URL.Path) {
 		return f.health, true
-	case !f.known(r.Host):
-		return http.HandlerFunc(f.elsewhere), true
-	case strings.HasPrefix(r.URL.Path, web.Prefix), r.URL.Path == strings.TrimSuffix(web.Prefix, "/"):
+	}
+	reserved := strings.HasPrefix(r.URL.Path, web.Prefix) || r.URL.Path == strings.TrimSuffix(web.Prefix, "/")
+	switch login := f.known(r.Host); {
+	case login && reserved:
 		return f.login, true
+	case login && f.carries:
+		return f.app, false
+	case login:
+		return f.problem(problem.NotFound), true
+	}
+	switch origin, app := f.apps.Origin(r.Host); {
+	case !app, origin == f.origin: // or the login host in a spelling that no browser sends
+		return http.HandlerFunc(f.elsewhere), true
+	case reserved:
+		return f.problem(problem.NotFound), true
 	default:
 		return f.app, false
 	}
+}
+
+// problem is a handler that answers with a problem.
+func (f *front) problem(code problem.Code) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.login.Problem(w, r, problem.New(code)) })
 }
 
 // known reports whether a Host names the login host (RFC 9110, section 7.2), with its port or, where that is the scheme's

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -52,6 +51,7 @@ type Deps struct {
 // Gateway is one running gateway. Safe for concurrent use.
 type Gateway struct {
 	config configs.Config
+	table  *access.Table
 	deps   Deps
 	state  *state
 	sample *sampleServer // nil where an app is configured
@@ -113,7 +113,10 @@ func (g *Gateway) build() error {
 	if err != nil {
 		return fmt.Errorf("draw the pages: %w", err)
 	}
-	if g.config.Upstream.IsZero() {
+	if g.table, err = Table(g.config); err != nil {
+		return err
+	}
+	if g.needsSample() {
 		if err := g.startSample(); err != nil {
 			return fmt.Errorf("start the sample app: %w", err)
 		}
@@ -129,16 +132,12 @@ func (g *Gateway) build() error {
 // proxy makes the way to the app.
 func (g *Gateway) proxy(pages proxy.Pages) (http.Handler, error) {
 	external := g.config.ExternalURL.String()
-	table, err := access.New(g.config.ExternalURL.Scheme, []access.Route{{Host: g.config.ExternalURL.Host}})
+	routes, err := g.routes()
 	if err != nil {
 		return nil, err
 	}
 	return proxy.New(proxy.Options{
-		Table: table,
-		Routes: []proxy.Route{{
-			Name: "app", Upstreams: []*url.URL{g.upstream()}, DialTimeout: g.config.Proxy.DialTimeout,
-			AnswerTimeout: g.config.Proxy.ResponseHeaderTimeout, IdleTimeout: g.config.Proxy.IdleTimeout,
-		}},
+		Table: g.table, Routes: routes,
 		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, External: external,
 		Client:    func(r *http.Request) clientip.Client { return visitOf(r).client },
 		RequestID: func(r *http.Request) string { return visitOf(r).RequestID },

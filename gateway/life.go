@@ -25,7 +25,7 @@ type Summary struct {
 func (g *Gateway) Summary(ctx context.Context) (Summary, error) {
 	s := Summary{
 		External: g.config.ExternalURL.String(), Listen: g.config.Listen, Admin: g.config.AdminListen, Store: g.config.Store.String(),
-		Data: g.config.Data, Upstream: g.config.Upstream.String(), Warnings: g.warnings(),
+		Data: g.config.Data, Upstream: g.fronts(), Warnings: g.warnings(),
 	}
 	token, until, open, err := g.onboard.SetupLink(ctx)
 	if open {
@@ -41,9 +41,10 @@ func (g *Gateway) warnings() []string {
 		all = append(all, "plain HTTP on localhost: for trying out on this machine. Chromium and Firefox keep Secure cookies there, Safari does not; "+
 			"cookies of localhost are shared by all its ports.")
 	}
-	if g.config.Upstream.IsZero() {
+	switch {
+	case g.needsSample():
 		all = append(all, "no --upstream: a built-in sample app stands behind the door.")
-	} else {
+	case loginHostHasApp(g.config):
 		all = append(all, "the app shares the login host, so it is trusted like the gateway itself: a script of it could show a false login page.")
 	}
 	return all

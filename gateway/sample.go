@@ -26,11 +26,3 @@ func (g *Gateway) startSample() error {
 }
 
 func (s *sampleServer) close() { _ = s.server.Close() } // it holds nothing
-
-// upstream is the app's address.
-func (g *Gateway) upstream() *url.URL {
-	if g.sample != nil {
-		return g.sample.url
-	}
-	return g.config.Upstream.URL()
-}

@@ -113,6 +113,15 @@ func storeAuthorities(file string) (*tls.Config, error) {
 	if file == "" {
 		return nil, nil
 	}
+	roots, err := authorities(file)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
+}
+
+// authorities reads certificates in PEM.
+func authorities(file string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -121,7 +130,7 @@ func storeAuthorities(file string) (*tls.Config, error) {
 	if !roots.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
 	}
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
+	return roots, nil
 }
 
 // openKeys reads the root key, opens the keyring with it, and reads or creates this store's keys.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"gatehouse/configs"
+	"gatehouse/gateway"
 )
 
 // configFlags are the flags of a command that loads the configuration. They are the same wherever they stand, so that
@@ -43,6 +44,10 @@ func (c *configFlags) load(m machine) (*configs.Loaded, error) {
 		// Each mistake gets a line of its own that begins with its place, for terminals and editors to jump to.
 		return nil, fmt.Errorf("%s\n%w", mistakes(len(wrong.Problems)), err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = gateway.Table(loaded.Config) // which knows more of paths than the configuration does
 	return loaded, err
 }
 
