@@ -172,7 +172,11 @@ func (b *balancer) pick(tried uint64) (best *upstream, bit uint64) {
 		if tried&(1<<n) != 0 {
 			continue
 		}
-		if !u.ready(now) {
+		ready, trial := u.ready(now)
+		if trial {
+			return u, 1 << n
+		}
+		if !ready {
 			if until := u.until.Load(); waiting == nil || until < soonest {
 				waiting, waitingBit, soonest = u, 1<<n, until
 			}
@@ -188,17 +192,17 @@ func (b *balancer) pick(tried uint64) (best *upstream, bit uint64) {
 	return best, bit
 }
 
-// ready reports whether requests may go to the upstream. When the time for which it was left out is over, that is so for one request; the
-// next has to wait for its outcome, or as long again. An end that is further away than any is no end: the clock was set back.
-func (u *upstream) ready(now int64) bool {
+// ready reports whether requests may go to the upstream. When the time for which it was left out is over, one is a trial and goes there; the
+// next have to wait for its outcome, or as long again. An end that is further away than any is no end: the clock was set back.
+func (u *upstream) ready(now int64) (ready, trial bool) {
 	until := u.until.Load()
 	if until == 0 {
-		return true
+		return true, false
 	}
 	if now < until && until-now <= backOffTo.Microseconds() {
-		return false
+		return false, false
 	}
-	return u.until.CompareAndSwap(until, now+backOff(u.failures.Load()).Microseconds())
+	return false, u.until.CompareAndSwap(until, now+backOff(u.failures.Load()).Microseconds())
 }
 
 // backOff is for how long an upstream with so many failures is left out.

@@ -177,6 +177,9 @@ func (x *exchange) modify(answer *http.Response) error {
 	}
 	if (answer.ContentLength < 0 || answer.ProtoMajor > 1) && answer.StatusCode != http.StatusSwitchingProtocols {
 		stripApp(answer.Trailer)
+		if len(answer.Trailer) > 0 && x.in.ProtoMajor == 1 {
+			answer.Header.Del("Content-Length") // in HTTP/1.1 only a chunked body has trailers (RFC 9112, section 7.1.2)
+		}
 		answer.Body = &download{ReadCloser: answer.Body, answer: answer}
 	}
 	x.handOver(answer)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -231,6 +232,20 @@ func (g *gate) send(t testing.TB, raw string) wiretest.Answers {
 	t.Helper()
 	return wiretest.Raw(t, g.URL, raw)
 }
+
+// overTLS is a second listener for the same proxy, with HTTP/2.
+func (g *gate) overTLS(t testing.TB) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(g.server.Config.Handler)
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = quiet()
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// quiet is for servers whose complaints are what a test provokes.
+func quiet() *log.Logger { return slog.NewLogLogger(discard().Handler(), slog.LevelDebug) }
 
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 

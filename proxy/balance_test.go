@@ -1,0 +1,197 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gatehouse/internal/wiretest"
+	"gatehouse/proxy"
+	"gatehouse/store/storetest"
+)
+
+// spread starts a proxy before several upstreams, with a clock that the test moves.
+func spread(t *testing.T, upstreams ...string) (*gate, *shift) {
+	t.Helper()
+	clock := &shift{}
+	return newGate(t, upstreams[0], func(o *proxy.Options) {
+		o.Routes = []proxy.Route{route(t, "app", upstreams...)}
+		o.Now = clock.now
+	}), clock
+}
+
+// shift is real time and what the test adds.
+type shift struct{ more atomic.Int64 }
+
+func (s *shift) now() time.Time      { return time.Now().Add(time.Duration(s.more.Load())) }
+func (s *shift) add(d time.Duration) { s.more.Add(int64(d)) }
+
+const get = "GET / HTTP/1.1\r\n" + signedIn + "Connection: close\r\n\r\n"
+
+// statuses sends a request some times and returns what came back.
+func (g *gate) statuses(t *testing.T, times int, request string) []int {
+	t.Helper()
+	var all []int
+	for range times {
+		all = append(all, g.send(t, request).Status(t))
+	}
+	return all
+}
+
+func want(t *testing.T, what string, got []int, want int) {
+	t.Helper()
+	for _, status := range got {
+		if status != want {
+			t.Errorf("%s: got %v, want %d", what, got, want)
+			return
+		}
+	}
+}
+
+func TestProxy_spreadsRequestsInTurn(t *testing.T) {
+	t.Parallel()
+	one, two, three := wiretest.NewUpstream(t), wiretest.NewUpstream(t), wiretest.NewUpstream(t)
+	g, _ := spread(t, one.URL, two.URL, three.URL)
+	want(t, "of three", g.statuses(t, 12, get), 200)
+	for i, up := range []*wiretest.Upstream{one, two, three} {
+		if got := len(up.Requests()); got != 4 {
+			t.Errorf("upstream %d got %d of 12", i, got)
+		}
+	}
+}
+
+func TestProxy_sendsRequestsWhereTheFewestAreUnderWay(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	slow := func(conn net.Conn, in *bufio.Reader, r wiretest.Request) bool {
+		if r.Target() == "/slow" {
+			<-release
+		}
+		return wiretest.EchoJSON(conn, in, r)
+	}
+	one, two := wiretest.NewScripted(t, slow), wiretest.NewScripted(t, slow)
+	g, _ := spread(t, one.URL, two.URL)
+	var waiting sync.WaitGroup
+	for range 3 { // one of the two has more of them
+		waiting.Go(func() {
+			g.send(t, "GET /slow HTTP/1.1\r\n"+signedIn+"Connection: close\r\n\r\n")
+		})
+	}
+	waitFor(t, "three requests under way", func() bool { return len(one.Requests())+len(two.Requests()) == 3 })
+	before := [2]int{len(one.Requests()), len(two.Requests())}
+	want(t, "meanwhile", g.statuses(t, 6, get), 200)
+	if got := [2]int{len(one.Requests()), len(two.Requests())}; before[0] > before[1] && got[0] != before[0] || before[1] > before[0] && got[1] != before[1] {
+		t.Errorf("from %v to %v: the busier one got more", before, got)
+	}
+	close(release)
+	waiting.Wait()
+	before = [2]int{len(one.Requests()), len(two.Requests())}
+	want(t, "afterwards", g.statuses(t, 6, get), 200)
+	if got := [2]int{len(one.Requests()) - before[0], len(two.Requests()) - before[1]}; got != [2]int{3, 3} {
+		t.Errorf("afterwards: got %v of 6", got)
+	}
+}
+
+// An upstream that says three times in a row that it cannot serve gets no more requests, until one after a second shows that it can.
+func TestProxy_leavesOutAnUpstreamThatFails(t *testing.T) {
+	t.Parallel()
+	var ill atomic.Bool
+	ill.Store(true)
+	one := wiretest.NewScripted(t, func(conn net.Conn, in *bufio.Reader, r wiretest.Request) bool {
+		if !ill.Load() {
+			return wiretest.EchoJSON(conn, in, r)
+		}
+		return wiretest.Answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")(conn, in, r)
+	})
+	two := wiretest.NewUpstream(t)
+	g, clock := spread(t, one.URL, two.URL)
+	g.statuses(t, 6, get)
+	if got := len(one.Requests()); got != 3 {
+		t.Fatalf("the ill one got %d of 6, want 3", got)
+	}
+	want(t, "while it is left out", g.statuses(t, 8, get), 200)
+	for n, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+		clock.add(wait - 200*time.Millisecond)
+		want(t, "shortly before it is tried", g.statuses(t, 4, get), 200)
+		clock.add(400 * time.Millisecond)
+		g.statuses(t, 8, get)
+		if got := len(one.Requests()); got != 4+n {
+			t.Fatalf("after %v: the ill one got %d, want %d", wait, got, 4+n)
+		}
+	}
+	ill.Store(false)
+	clock.add(9 * time.Second)
+	want(t, "when it is well", g.statuses(t, 4, get), 200)
+	if got := len(one.Requests()); got < 6+2 {
+		t.Errorf("well again: got %d requests, want at least %d", got, 8)
+	}
+	clock.add(-time.Hour) // a clock that is set back leaves nobody out for longer
+	ill.Store(true)
+	g.statuses(t, 6, get)
+	ill.Store(false)
+	clock.add(-time.Hour)
+	before := len(one.Requests())
+	want(t, "after the clock was set back", g.statuses(t, 4, get), 200)
+	if len(one.Requests()) == before {
+		t.Error("left out for an hour")
+	}
+}
+
+// What could not be sent is sent to another, whatever it is; all of its body arrives.
+func TestProxy_triesAnotherUpstreamWhereNoConnectionCouldBeMade(t *testing.T) {
+	t.Parallel()
+	dead := "http://127.0.0.1:" + storetest.FreePort(t)
+	up := wiretest.NewUpstream(t)
+	g, _ := spread(t, dead, up.URL)
+	body := strings.Repeat("0123456789", 20_000)
+	for i, request := range []string{
+		get,
+		fmt.Sprintf("POST / HTTP/1.1\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s", signedIn, len(body), body),
+		fmt.Sprintf("PUT / HTTP/1.1\r\n%sConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n%x\r\n%s\r\n0\r\nX-Sum: 1\r\n\r\n", signedIn, len(body), body),
+	} {
+		want(t, request[:4], g.statuses(t, 2, request), 200)
+		if got := up.Last(t); i > 0 && got.BodyBytes != int64(len(body)) || i == 2 && len(got.Trailer) != 1 {
+			t.Errorf("%s: the app got %d bytes, %v", request[:4], got.BodyBytes, got.Trailer)
+		}
+	}
+	if got := len(up.Requests()); got != 6 {
+		t.Errorf("the app got %d requests, want 6", got)
+	}
+}
+
+// A request of which the app may have seen something is not repeated, also where it could have been.
+func TestProxy_repeatsNothingThatWasSent(t *testing.T) {
+	t.Parallel()
+	one := wiretest.NewEager(t, wiretest.AnswerAndClose(""))
+	two := wiretest.NewEager(t, wiretest.AnswerAndClose(""))
+	g, _ := spread(t, one.URL, two.URL)
+	for n, request := range []string{get, "POST / HTTP/1.1\r\n" + signedIn + "Connection: close\r\nContent-Length: 2\r\n\r\nhi"} {
+		want(t, request[:4], g.statuses(t, 1, request), 502)
+		if got := len(one.Requests()) + len(two.Requests()); got != n+1 {
+			t.Errorf("%s: the apps got %d requests, want %d", request[:4], got, n+1)
+		}
+	}
+}
+
+// When all are out, trying is better than refusing: the first that is back serves at once.
+func TestProxy_triesUpstreamsThatAreAllOut(t *testing.T) {
+	t.Parallel()
+	ports := [2]string{storetest.FreePort(t), storetest.FreePort(t)}
+	g, _ := spread(t, "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1])
+	want(t, "none is there", g.statuses(t, 5, get), 502)
+	listener, err := net.Listen("tcp", "127.0.0.1:"+ports[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "back") })}
+	go func() { _ = server.Serve(listener) }()
+	defer server.Close()
+	want(t, "one is back", g.statuses(t, 5, get), 200)
+}
