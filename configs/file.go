@@ -257,7 +257,7 @@ func scalar(node ast.Node) (string, error) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
 		return "", errors.New("uses an anchor, an alias or a tag, which a configuration does not need")
 	default:
-		return "", errors.New("must be a value, not further settings")
+		return "", errors.New("must be a value, not further settings; in braces, quote what holds a colon")
 	}
 }
 

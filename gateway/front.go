@@ -74,7 +74,7 @@ func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
 	external := g.config.ExternalURL
 	return &front{
 		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
-		loopback: external.Local(), origin: external.String(), apps: g.table, carries: loginHostHasApp(g.config),
+		loopback: external.Local(), origin: external.String(), apps: g.table, carries: LoginHostHasApp(g.config),
 		login: login, app: app, health: g.health(), log: g.deps.Logger,
 	}
 }

@@ -44,7 +44,7 @@ func (g *Gateway) warnings() []string {
 	switch {
 	case g.needsSample():
 		all = append(all, "no --upstream: a built-in sample app stands behind the door.")
-	case loginHostHasApp(g.config):
+	case LoginHostHasApp(g.config):
 		all = append(all, "the app shares the login host, so it is trusted like the gateway itself: a script of it could show a false login page.")
 	}
 	return all

@@ -48,8 +48,8 @@ func texts[T ~string](list []T) []string {
 	return out
 }
 
-// loginHostHasApp reports whether an app answers on the login host, which a wildcard does not make one.
-func loginHostHasApp(config configs.Config) bool {
+// LoginHostHasApp reports whether an app answers on the login host, which a wildcard does not make one.
+func LoginHostHasApp(config configs.Config) bool {
 	routes := config.AppRoutes()
 	return len(routes) == 1 && string(routes[0].Host) == config.ExternalURL.Host
 }

@@ -38,7 +38,12 @@ func (c *configFlags) load(m machine) (*configs.Loaded, error) {
 			given[f.Setting] = flag.Value.String()
 		}
 	}
-	loaded, err := configs.Load(configs.Sources{File: c.file, Flags: given, Environ: m.environ})
+	return loadConfiguration(configs.Sources{File: c.file, Flags: given, Environ: m.environ})
+}
+
+// loadConfiguration loads and checks a configuration. The error lists everything that is wrong with it.
+func loadConfiguration(src configs.Sources) (*configs.Loaded, error) {
+	loaded, err := configs.Load(src)
 	var wrong *configs.Errors
 	if errors.As(err, &wrong) {
 		// Each mistake gets a line of its own that begins with its place, for terminals and editors to jump to.
@@ -66,6 +71,7 @@ func newConfigCommand(m machine) *cobra.Command {
 			"  gatehouse config template > gatehouse.yaml", configs.Template),
 		printer(m, "schema", "Print the JSON schema of the configuration file, for editors",
 			"  gatehouse config schema > gatehouse.schema.json", configs.Schema),
+		newConfigExplainCommand(m),
 	)
 	return noun
 }

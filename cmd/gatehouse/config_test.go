@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gatehouse/configs"
 )
@@ -15,7 +16,9 @@ import (
 func runConfig(t *testing.T, environ []string, args ...string) (int, string, string) {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	code := run(t.Context(), append([]string{"config"}, args...), machine{in: strings.NewReader(""), out: &out, errOut: &errOut, environ: environ})
+	code := run(t.Context(), append([]string{"config"}, args...), machine{
+		in: strings.NewReader(""), out: &out, errOut: &errOut, environ: environ, now: time.Now,
+	})
 	return code, out.String(), errOut.String()
 }
 
