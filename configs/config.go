@@ -20,16 +20,16 @@ import (
 //
 // The further tags: flag marks a setting that is also a flag of `gatehouse serve`, and is its help; min and max bound a number, a
 // duration or the length of a text; oneof lists the only words allowed; only:"environment" keeps a secret out of files and of
-// the process list.
+// the process list; restart:"required" marks a setting or a group that a reload cannot change.
 type Config struct {
 	// Listen is the address of the public listener, as host:port. Without a host it is every address of the machine; port 0
 	// takes a free one.
-	Listen string `config:"listen" min:"1" flag:"address of the public listener"`
+	Listen string `config:"listen" restart:"required" min:"1" flag:"address of the public listener"`
 
 	// ExternalURL is the login host as browsers see it: scheme, host and port, no path. Cookies, links and tokens are made
 	// from it and never from a request. It must be https, unless the host is loopback or ends in .localhost. Empty means
 	// http://localhost and the port of listen.
-	ExternalURL Origin `config:"external_url" flag:"the login host as browsers see it"`
+	ExternalURL Origin `config:"external_url" restart:"required" flag:"the login host as browsers see it"`
 
 	// Upstream is the app to protect, as in http://127.0.0.1:9090, where there is just one and everybody who is signed in may use it. It has
 	// no path of its own, because paths reach the app exactly as they were sent. Empty means the built-in sample app, unless there are
@@ -41,30 +41,30 @@ type Config struct {
 
 	// Data is the folder of this gateway: the embedded store, keys, the audit log and the administration socket. It is made
 	// with mode 0700 and belongs to one running gateway.
-	Data string `config:"data" min:"1" flag:"folder of the store file, keys, audit log and admin socket"`
+	Data string `config:"data" restart:"required" min:"1" flag:"folder of the store file, keys, audit log and admin socket"`
 
 	// Store says where state lives: bolt, a file in the data folder, for one gateway; for several gateways that share it
 	// redis://[user:password@]host:port/db, redis+sentinel://[user:password@]host:port,…/db?master=NAME or
 	// redis+cluster://[user:password@]host:port,…, with TLS as rediss, rediss+sentinel, rediss+cluster. Parameters are in
 	// docs/operating.md. A URL with a password belongs into GATEHOUSE_STORE_FILE.
-	Store StoreURL `config:"store" flag:"bolt, or a redis://, redis+sentinel:// or redis+cluster:// URL (rediss…: with TLS)"`
+	Store StoreURL `config:"store" restart:"required" flag:"bolt, or a redis://, redis+sentinel:// or redis+cluster:// URL (rediss…: with TLS)"`
 
 	// StoreCAFile holds the certificates, in PEM, of the authorities that may vouch for the servers of the store, in place of
 	// those of the system. Only with TLS.
-	StoreCAFile string `config:"store_ca_file"`
+	StoreCAFile string `config:"store_ca_file" restart:"required"`
 
 	// RootKey is the key under which all stored secrets are sealed: 32 random bytes in base64. It is given in the environment
 	// only; root_key_file is the better place.
-	RootKey Secret `config:"root_key" only:"environment"`
+	RootKey Secret `config:"root_key" restart:"required" only:"environment"`
 
 	// RootKeyFile holds the root key, readable by its owner alone. A shared store needs one that all its gateways have;
 	// with bolt, empty means root.key in the data folder, created at the first start. Without this key the store cannot be
 	// read: keep a copy of it, apart from copies of the store.
-	RootKeyFile string `config:"root_key_file" flag:"file with 32 random bytes in base64 (default: DATA/root.key with bolt)"`
+	RootKeyFile string `config:"root_key_file" restart:"required" flag:"file with 32 random bytes in base64 (default: DATA/root.key with bolt)"`
 
 	// AdminListen is where the administration API answers: unix:PATH or host:port. Empty means unix:admin.sock in the data
 	// folder, which the file system guards. A TCP address needs admin_token_file and must be loopback.
-	AdminListen string `config:"admin_listen" flag:"administration API, unix:PATH or loopback host:port (default: unix:DATA/admin.sock)"`
+	AdminListen string `config:"admin_listen" restart:"required" flag:"administration API, unix:PATH or loopback host:port (default: unix:DATA/admin.sock)"`
 
 	// AdminTokenFile holds the token that callers of a TCP admin_listen present, readable by its owner alone.
 	AdminTokenFile string `config:"admin_token_file" flag:"file with the token for a TCP --admin-listen"`
@@ -78,11 +78,11 @@ type Config struct {
 
 	// TLS is the encryption of the public listener. With neither files nor acme it speaks plain HTTP, and the web server in front of it has
 	// to encrypt.
-	TLS TLS `config:"tls"`
+	TLS TLS `config:"tls" restart:"required"`
 
 	// HTTPListen is the address of a second listener, as in ":80", which sends browsers on to https and answers ACME's HTTP-01 challenges.
 	// Empty means none. Only with an external_url that is https.
-	HTTPListen string `config:"http_listen"`
+	HTTPListen string `config:"http_listen" restart:"required"`
 
 	// HSTS is how long browsers are told to use https only for each host of the gateway (RFC 6797); 0s tells them nothing. The default is
 	// 365d where external_url is https, else 0s.
@@ -91,13 +91,17 @@ type Config struct {
 	// ProxyProtocol lists the networks whose connections begin with a PROXY header, version 1 or 2, which says where they come from, as in
 	// [10.0.0.7]: load balancers that pass on TCP. From these no connection is accepted without it, from all others none with it. Empty
 	// means nobody's.
-	ProxyProtocol []netip.Prefix `config:"proxy_protocol"`
+	ProxyProtocol []netip.Prefix `config:"proxy_protocol" restart:"required"`
 
 	// MetricsListen is the address of a listener for Prometheus, as in 127.0.0.1:9100, without a login. Empty means none.
-	MetricsListen string `config:"metrics_listen" flag:"address for Prometheus, as in 127.0.0.1:9100 (default: none)"`
+	MetricsListen string `config:"metrics_listen" restart:"required" flag:"address for Prometheus, as in 127.0.0.1:9100 (default: none)"`
 
 	// AccessLog is one line for every request.
 	AccessLog AccessLog `config:"access_log"`
+
+	// StopDelay is how long a gateway that was told to stop goes on as before while readyz says that it is not ready, so that a balancer
+	// has time to send nobody there any more. Requests that are under way then have another 10s.
+	StopDelay time.Duration `config:"stop_delay" min:"0s" max:"5m"`
 
 	// Login is the way in.
 	Login Login `config:"login"`
@@ -288,7 +292,7 @@ type Log struct {
 	Level string `config:"level" oneof:"debug info warn error"`
 
 	// Format is text, for people, or json, for machines.
-	Format string `config:"format" oneof:"text json"`
+	Format string `config:"format" oneof:"text json" restart:"required"`
 }
 
 // Default returns the configuration of a gateway that was told nothing.

@@ -70,7 +70,7 @@ func recordedClient(r *http.Request) audit.Client {
 }
 
 // front makes the public handler.
-func (g *Gateway) front(login *web.Edge, app http.Handler) http.Handler {
+func (g *assembly) front(login *web.Edge, app http.Handler) http.Handler {
 	external := g.config.ExternalURL
 	return &front{
 		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),

@@ -14,6 +14,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gatehouse/access"
@@ -42,32 +43,48 @@ type Deps struct {
 	Now     func() time.Time
 	Elapsed func() time.Duration
 	Logger  *slog.Logger
+	// SetLogLevel sets the level of Logger, one of the words of log.level; nil if it cannot change.
+	SetLogLevel func(level string)
 	// Workers is how many bcrypt comparisons may run at once.
 	Workers int
 	// BcryptCost overrides the configured cost, for tests only; 0 otherwise.
 	BcryptCost int
 }
 
-// Gateway is one running gateway. Safe for concurrent use.
+// Gateway is one running gateway: what lives as long as the process, and the assembly that follows the configuration. Safe for
+// concurrent use.
 type Gateway struct {
-	config configs.Config
-	table  *access.Table
+	start  configs.Config // of the start: what a reload cannot change is read from here
 	deps   Deps
 	state  *state
-	sample *sampleServer // nil where an app is configured
+	sample *sampleServer // nil until a configuration names no app
 
 	engine   engine
 	log      *audit.Log
 	pool     *password.Pool
-	users    *user.Store
 	sessions *session.Manager
-	flow     *auth.Flow
-	onboard  *auth.Onboarding
 	clock    *clockWatch
-	public   http.Handler
-	admin    http.Handler
 	running  sync.WaitGroup
 	checked  storeCheck
+	stopping atomic.Bool
+
+	reloading sync.Mutex // held while the configuration is loaded anew
+	current   atomic.Pointer[assembly]
+	refused   atomic.Bool  // the last reload changed nothing
+	flows     []*auth.Flow // of every assembly so far, to be waited for; guarded by reloading
+}
+
+// assembly is what one configuration makes of the parts: it keeps nothing that a request of the next one would miss.
+type assembly struct {
+	*Gateway
+	config  configs.Config
+	table   *access.Table
+	users   *user.Store
+	flow    *auth.Flow
+	onboard *auth.Onboarding
+	proxied *proxy.Proxy
+	public  http.Handler
+	admin   http.Handler
 }
 
 // New builds a gateway and checks everything that can refuse to start. Close it, whether it was run or not.
@@ -76,20 +93,24 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{config: config, deps: deps, state: s, engine: s.engine, log: s.log}
+	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, log: s.log}
 	g.clock = newClockWatch(deps, s.log)
-	if err := g.build(); err != nil {
-		return nil, errors.Join(err, s.close())
+	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers})
+	g.sessions, err = g.openSessions()
+	if err == nil {
+		var first *assembly
+		if first, err = g.assemble(config); err == nil {
+			g.current.Store(first)
+			return g, nil
+		}
 	}
-	return g, nil
+	g.closeParts()
+	return nil, errors.Join(err, s.close())
 }
 
 // build makes the parts, the services and the edges, in the order of the layers.
-func (g *Gateway) build() error {
-	p, err := g.parts()
-	if err != nil {
-		return err
-	}
+func (g *assembly) build() error {
+	p := g.parts()
 	g.flow = auth.New(auth.Options{
 		RateLimit: p.limiter, Pool: g.pool, Hasher: p.hasher, Users: g.users, Passwords: p.passwords, Codes: p.codes,
 		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
@@ -121,16 +142,16 @@ func (g *Gateway) build() error {
 			return fmt.Errorf("start the sample app: %w", err)
 		}
 	}
-	app, err := g.proxy(edge)
+	g.proxied, err = g.proxy(edge)
 	if err != nil {
 		return fmt.Errorf("build the proxy: %w", err)
 	}
-	g.public = g.front(edge, app)
+	g.public = g.front(edge, g.proxied)
 	return g.buildAdmin(service)
 }
 
 // proxy makes the way to the app.
-func (g *Gateway) proxy(pages proxy.Pages) (http.Handler, error) {
+func (g *assembly) proxy(pages proxy.Pages) (*proxy.Proxy, error) {
 	external := g.config.ExternalURL.String()
 	routes, err := g.routes()
 	if err != nil {
@@ -146,7 +167,7 @@ func (g *Gateway) proxy(pages proxy.Pages) (http.Handler, error) {
 }
 
 // buildAdmin makes the administration API: operators on the socket by their uid, token holders on TCP.
-func (g *Gateway) buildAdmin(service *admin.Service) error {
+func (g *assembly) buildAdmin(service *admin.Service) error {
 	options := httpapi.Options{Service: service, Logger: g.deps.Logger, Operators: []uint32{0, uint32(os.Getuid())}}
 	if g.config.AdminTokenFile != "" {
 		text, err := os.ReadFile(g.config.AdminTokenFile)
@@ -173,7 +194,7 @@ type parts struct {
 	links            *link.Service
 }
 
-func (g *Gateway) parts() (parts, error) {
+func (g *assembly) parts() parts {
 	login, records, keys, now := g.config.Login, g.state.records, g.state.material, g.deps.Now
 	p := parts{
 		limiter: ratelimit.New(ratelimit.Options{
@@ -193,17 +214,8 @@ func (g *Gateway) parts() (parts, error) {
 		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
 		links:   link.New(link.Options{Records: records, Now: now}),
 	}
-	g.pool = password.NewPool(password.PoolOptions{Workers: g.deps.Workers})
 	g.users = user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names, EnrolWithin: login.EnrolmentPeriod})
-	var err error
-	g.sessions, err = session.New(session.Options{
-		Records: records, Counters: g.engine, Feed: g.state.feed, Keys: g.state.keys, HandleKey: keys.handle,
-		Issuer: g.config.ExternalURL.String(), Device: p.devices.DeviceFor, Client: recordedClient,
-		Accounts: accounts{g.users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, AccessLifetime: g.config.Session.AccessToken,
-		Idle: g.config.Session.Idle, Absolute: g.config.Session.Absolute, PerUser: g.config.Session.PerUser,
-		IgnoreActivity: prefixes(g.config.Session.IgnoreActivity),
-	})
-	return p, err
+	return p
 }
 
 func prefixes(list []configs.PathPrefix) []string {
@@ -233,7 +245,7 @@ const wideFactor = 4
 // section 3.2.2).
 const longBrake = 100
 
-func (g *Gateway) bcryptCost() int {
+func (g *assembly) bcryptCost() int {
 	if g.deps.BcryptCost != 0 {
 		return g.deps.BcryptCost
 	}

@@ -48,6 +48,10 @@ func (g *Gateway) ready(ctx context.Context) Readiness {
 	defer cancel()
 	parts := map[string]Part{"store": g.storePart(ctx), "audit": {State: stateOK}, "feed": {State: stateOK}}
 	parts["clock"] = g.clockPart() // after the store, which was asked for its time
+	parts["configuration"] = g.configurationPart()
+	if g.stopping.Load() {
+		parts["listener"] = Part{State: stateFailed, Note: "the gateway is stopping: send nobody here any more"}
+	}
 	if err := g.log.Healthy(); err != nil {
 		g.deps.Logger.WarnContext(ctx, "audit log is not healthy", "error", err)
 		parts["audit"] = Part{State: stateFailed, Note: "records cannot be written: logins and changes are refused"}

@@ -21,8 +21,10 @@ type Summary struct {
 	SetupUntil time.Time
 }
 
-// Summary describes the gateway as it was configured, and opens the set-up link where there is no administrator yet.
-func (g *Gateway) Summary(ctx context.Context) (Summary, error) {
+// Summary describes the gateway as it is configured, and opens the set-up link where there is no administrator yet.
+func (g *Gateway) Summary(ctx context.Context) (Summary, error) { return g.current.Load().summary(ctx) }
+
+func (g *assembly) summary(ctx context.Context) (Summary, error) {
 	s := Summary{
 		External: g.config.ExternalURL.String(), Listen: g.config.Listen, Admin: g.config.AdminListen, Store: g.config.Store.String(),
 		Data: g.config.Data, Upstream: g.fronts(), Warnings: g.warnings(),
@@ -35,7 +37,7 @@ func (g *Gateway) Summary(ctx context.Context) (Summary, error) {
 }
 
 // warnings are what an operator should know before the first request.
-func (g *Gateway) warnings() []string {
+func (g *assembly) warnings() []string {
 	all := g.state.warnings
 	if g.config.ExternalURL.Scheme == "http" {
 		all = append(all, "plain HTTP on localhost: for trying out on this machine. Chromium and Firefox keep Secure cookies there, Safari does not; "+
@@ -50,25 +52,35 @@ func (g *Gateway) warnings() []string {
 	return all
 }
 
-// Handler is the public listener's handler, for tests that bring their own listener.
-func (g *Gateway) Handler() http.Handler { return g.public }
+// Handler is the public listener's handler. Each request is answered by the configuration that is in force when it comes.
+func (g *Gateway) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().public.ServeHTTP(w, r) })
+}
 
 // Verifications is how many password comparisons ran since the start.
 func (g *Gateway) Verifications() uint64 { return g.pool.Runs() }
 
 // Close ends what New began: the pool, the log, the store. The listeners must be closed already.
 func (g *Gateway) Close() error {
-	g.flow.Close()
+	g.closeParts()
+	return g.state.close()
+}
+
+func (g *Gateway) closeParts() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	for _, flow := range g.flows {
+		flow.Close()
+	}
 	g.pool.Close()
 	if g.sample != nil {
 		g.sample.close()
 	}
-	return g.state.close()
 }
 
 // adminServer serves the administration API; a peer of the socket is known by its uid.
 func (g *Gateway) adminServer() *http.Server {
-	s := g.server(g.admin)
+	s := g.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().admin.ServeHTTP(w, r) }))
 	s.ConnContext = httpapi.ConnContext
 	return s
 }
@@ -77,7 +89,7 @@ func (g *Gateway) adminServer() *http.Server {
 func (g *Gateway) recordStart(ctx context.Context) error {
 	event := audit.Event{
 		Kind: audit.KindStarted, Outcome: audit.Success, Actor: audit.Actor{Type: audit.ActorSystem},
-		Details: map[string]string{"external_url": g.config.ExternalURL.String()},
+		Details: map[string]string{"external_url": g.start.ExternalURL.String()},
 	}
 	_, err := g.log.Append(ctx, event)
 	if err == nil && g.state.created {

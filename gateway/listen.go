@@ -28,7 +28,7 @@ const (
 
 // publicServer makes the public listener's server.
 func (g *Gateway) publicServer() *http.Server {
-	s := g.server(g.public)
+	s := g.server(g.Handler())
 	s.ReadTimeout = bodyTimeout
 	return s
 }
@@ -49,7 +49,7 @@ func (g *Gateway) server(handler http.Handler) *http.Server {
 // listen opens the public and the administration listener.
 func (g *Gateway) listen(ctx context.Context) (public, administration net.Listener, err error) {
 	var config net.ListenConfig
-	public, err = config.Listen(ctx, "tcp", g.config.Listen)
+	public, err = config.Listen(ctx, "tcp", g.start.Listen)
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen for browsers (another address: --listen): %w", err)
 	}
@@ -62,15 +62,16 @@ func (g *Gateway) listen(ctx context.Context) (public, administration net.Listen
 
 // listenAdmin opens the socket of the administration API, for the gateway's own user only, or a TCP address.
 func (g *Gateway) listenAdmin(ctx context.Context) (net.Listener, error) {
-	if path, isSocket := strings.CutPrefix(g.config.AdminListen, configs.UnixPrefix); isSocket {
+	if path, isSocket := strings.CutPrefix(g.start.AdminListen, configs.UnixPrefix); isSocket {
 		return httpapi.Listen(path)
 	}
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", g.config.AdminListen)
+	return config.Listen(ctx, "tcp", g.start.AdminListen)
 }
 
-// Run listens until ctx is done, then lets requests end for up to 10 s and closes everything. started is called once both
-// listeners are open, with the address of the public one. Run returns nil when it was stopped, and closes the gateway.
+// Run listens until ctx is done, then says so in readyz for the stop delay, lets requests end for up to 10 s and closes everything.
+// started is called once all listeners are open, with the address of the public one. Run returns nil when it was stopped, and closes
+// the gateway.
 func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
 	public, administration, err := g.listen(ctx)
@@ -89,9 +90,24 @@ func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err e
 	started(public.Addr())
 	select {
 	case <-ctx.Done():
+		err = g.lastCall(failed)
 	case err = <-failed:
 	}
 	return errors.Join(err, g.shutDown(ctx, servers), g.recordStop(ctx))
+}
+
+// lastCall goes on serving for the stop delay while readyz says no, so that a balancer that asks sends nobody here when the listeners
+// close. It ends early with the error of a listener that failed.
+func (g *Gateway) lastCall(failed <-chan error) error {
+	g.stopping.Store(true)
+	delay := time.NewTimer(g.current.Load().config.StopDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+		return nil
+	case err := <-failed:
+		return err
+	}
 }
 
 // follow starts what runs beside the listeners, and returns what ends it and waits for its end.

@@ -55,10 +55,10 @@ func LoginHostHasApp(config configs.Config) bool {
 }
 
 // needsSample reports whether the built-in sample app stands in for one that nobody has named.
-func (g *Gateway) needsSample() bool { return len(g.config.Routes) == 0 && g.config.Upstream.IsZero() }
+func (g *assembly) needsSample() bool { return len(g.config.Routes) == 0 && g.config.Upstream.IsZero() }
 
 // routes makes what the proxy does with the requests of each route of the table, by its index there.
-func (g *Gateway) routes() ([]proxy.Route, error) {
+func (g *assembly) routes() ([]proxy.Route, error) {
 	var out []proxy.Route
 	for _, r := range g.config.AppRoutes() {
 		one := proxy.Route{
@@ -107,7 +107,7 @@ func upstreamTLS(t configs.UpstreamTLS) (proxy.UpstreamTLS, error) {
 }
 
 // fronts says in a few words what the gateway stands in front of; empty for the sample app.
-func (g *Gateway) fronts() string {
+func (g *assembly) fronts() string {
 	if len(g.config.Routes) == 0 {
 		return g.config.Upstream.String()
 	}

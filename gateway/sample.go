@@ -16,6 +16,9 @@ type sampleServer struct {
 }
 
 func (g *Gateway) startSample() error {
+	if g.sample != nil {
+		return nil
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ const (
 
 // passive reports whether a request is polling that the operator named: it renews, but does not keep the session alive.
 func (m *Manager) passive(r *http.Request) bool {
-	for _, prefix := range m.o.IgnoreActivity {
+	for _, prefix := range m.limits.Load().IgnoreActivity {
 		rest, ok := strings.CutPrefix(r.URL.Path, prefix)
 		if ok && (rest == "" || rest[0] == '/' || strings.HasSuffix(prefix, "/")) {
 			return true

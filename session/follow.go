@@ -211,7 +211,7 @@ func (m *Manager) deleteEnded(ctx context.Context, begun message) error {
 func (f *follower) sweep(now time.Time) {
 	m := f.m
 	since, lost := m.uncertainSince()
-	blind := lost && now.Sub(since) >= m.o.AccessLifetime
+	blind := lost && now.Sub(since) >= m.limits.Load().AccessLifetime
 	m.watches.end(func(w watch) bool { return blind || !now.Before(w.expires) })
 	if !believable(m.revoked.newest(), now) {
 		// The clock was set back: what ended by an instant that is now to come would take every new session with it until then.

@@ -115,7 +115,7 @@ func (m *Manager) activate(ctx context.Context, p *Prepared) error {
 		return err
 	}
 	p.doc.Live, p.doc.Created, p.doc.Seen = true, now.UnixMicro(), now.UnixMicro()
-	expires := now.Add(m.o.Absolute)
+	expires := now.Add(m.limits.Load().Absolute)
 	p.doc.Expires = expires.UnixMicro()
 	at, err := json.Marshal(index{User: p.grant.Identity.UserID, Session: p.session.String()})
 	if err != nil {
@@ -195,7 +195,7 @@ func (m *Manager) keepWithin(ctx context.Context, p *Prepared) error {
 			live = append(live, s)
 		}
 	}
-	for len(live) >= m.o.PerUser {
+	for len(live) >= m.limits.Load().PerUser {
 		oldest := live[0]
 		live = live[1:]
 		err := m.revoke(ctx, user, oldest.id, systemEvent(user, oldest.doc, "session-limit"))
@@ -235,7 +235,7 @@ func (m *Manager) credentials(p *Prepared, epoch uint64) (Credentials, error) {
 // issue signs an access token and remembers it as verified, as the session behind it has just been read or written. It ends at
 // until at the latest.
 func (m *Manager) issue(e *entry, p Principal, purpose token.Purpose, audience string, now, until time.Time, epoch uint64) (string, time.Time, error) {
-	expires := now.Add(m.o.AccessLifetime)
+	expires := now.Add(m.limits.Load().AccessLifetime)
 	for _, limit := range []time.Time{p.ExpiresAt, until} {
 		if limit.Before(expires) {
 			expires = limit

@@ -127,7 +127,7 @@ func (m *Manager) refresh(ctx context.Context, doc document, p presented, now ti
 	if !believable(time.UnixMicro(doc.Seen), now) {
 		doc.Seen, worth = now.UnixMicro(), true
 	}
-	if latest := now.Add(m.o.Absolute); !believable(time.UnixMicro(doc.Expires), latest) {
+	if latest := now.Add(m.limits.Load().Absolute); !believable(time.UnixMicro(doc.Expires), latest) {
 		doc.Expires, worth = latest.UnixMicro(), true
 	}
 	return doc, worth, nil
@@ -138,7 +138,7 @@ func (m *Manager) cookies(p Principal, origin string, generation uint32, now tim
 	who, _ := p.subject()
 	active := time.UnixMicro(seen)
 	// Polling gets no token that outlives the idle limit.
-	until := active.Add(m.o.Idle + m.storeAway(active, now))
+	until := active.Add(m.limits.Load().Idle + m.storeAway(active, now))
 	e := &entry{generation: generation}
 	if generation > 0 {
 		e.pending.Or(pendingUse)
@@ -179,7 +179,7 @@ func same(a, b Identity) bool {
 // could not have been written.
 func (m *Manager) idle(doc document, now time.Time) bool {
 	seen := time.UnixMicro(doc.Seen)
-	return now.Sub(seen)-m.storeAway(seen, now) >= m.o.Idle
+	return now.Sub(seen)-m.storeAway(seen, now) >= m.limits.Load().Idle
 }
 
 // outage is a time in which the store was away.

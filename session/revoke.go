@@ -229,7 +229,7 @@ func (m *Manager) endBefore(ctx context.Context, userID string) (time.Time, erro
 			}
 		}
 		value, err := json.Marshal(at)
-		return value, now.Add(m.o.Absolute), err
+		return value, now.Add(m.limits.Load().Absolute), err
 	})
 	return time.UnixMicro(at.Before), err
 }

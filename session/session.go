@@ -115,6 +115,15 @@ type Options struct {
 	Now       func() time.Time
 	Logger    *slog.Logger
 
+	Limits
+	// Device returns which device of the user a device cookie is, "" if none; nil takes the cookie as it stands.
+	Device func(cookie, userID string) string
+	// Client describes where a request came from, for records; may be nil.
+	Client func(*http.Request) audit.Client
+}
+
+// Limits of sessions. The zero value of a field is its default.
+type Limits struct {
 	AccessLifetime time.Duration // of an access token; default 5 min, which is also the most
 	// Idle ends a session in which nothing happened for so long; default 1 h. It is counted from the last activity on record, so
 	// a session ends between Idle − AccessLifetime and Idle after the last request: never later.
@@ -125,15 +134,27 @@ type Options struct {
 	// IgnoreActivity lists the beginnings of paths whose requests are polling: they renew, and do not keep a session alive.
 	// "/poll" is /poll and everything below it.
 	IgnoreActivity []string
-	// Device returns which device of the user a device cookie is, "" if none; nil takes the cookie as it stands.
-	Device func(cookie, userID string) string
-	// Client describes where a request came from, for records; may be nil.
-	Client func(*http.Request) audit.Client
+}
+
+// complete fills in the defaults, and returns an error if a limit is out of range.
+func (l Limits) complete() (*Limits, error) {
+	l.AccessLifetime = cmp.Or(l.AccessLifetime, token.MaxLifetime)
+	l.Idle = cmp.Or(l.Idle, time.Hour)
+	l.Absolute = cmp.Or(l.Absolute, 24*time.Hour)
+	l.PerUser = cmp.Or(l.PerUser, 100)
+	switch {
+	case l.AccessLifetime < time.Second || l.AccessLifetime > token.MaxLifetime:
+		return nil, fmt.Errorf("session: access token of %v: want 1 s to %v", l.AccessLifetime, token.MaxLifetime)
+	case l.Idle < l.AccessLifetime || l.Absolute < l.Idle || l.PerUser < 1:
+		return nil, errors.New("session: limits contradict each other")
+	}
+	return &l, nil
 }
 
 // Manager is the sessions of one gateway. Safe for concurrent use.
 type Manager struct {
-	o Options
+	o      Options
+	limits atomic.Pointer[Limits]
 
 	verified *verified
 	revoked  *revocations
@@ -152,10 +173,6 @@ type Manager struct {
 // New returns a Manager, or an error if an option is missing or out of range. Until Run follows the feed, every request is
 // answered from the store.
 func New(o Options) (*Manager, error) {
-	o.AccessLifetime = cmp.Or(o.AccessLifetime, token.MaxLifetime)
-	o.Idle = cmp.Or(o.Idle, time.Hour)
-	o.Absolute = cmp.Or(o.Absolute, 24*time.Hour)
-	o.PerUser = cmp.Or(o.PerUser, 100)
 	switch {
 	case o.Records == nil || o.Counters == nil || o.Feed == nil || o.Keys == nil || o.Accounts == nil || o.Recorder == nil || o.Now == nil || o.Logger == nil:
 		return nil, errors.New("session: an option is missing")
@@ -163,14 +180,23 @@ func New(o Options) (*Manager, error) {
 		return nil, errors.New("session: the handle key must have 32 bytes")
 	case o.Issuer == "":
 		return nil, errors.New("session: no issuer")
-	case o.AccessLifetime < time.Second || o.AccessLifetime > token.MaxLifetime:
-		return nil, fmt.Errorf("session: access token of %v: want 1 s to %v", o.AccessLifetime, token.MaxLifetime)
-	case o.Idle < o.AccessLifetime || o.Absolute < o.Idle || o.PerUser < 1:
-		return nil, errors.New("session: limits contradict each other")
 	}
-	return &Manager{
+	m := &Manager{
 		o: o, verified: newVerified(maxVerified), revoked: newRevocations(maxRevoked), taken: make(chan message, maxTaken), name: rand.Text(),
-	}, nil
+	}
+	if err := m.SetLimits(o.Limits); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// SetLimits sets other limits. Sessions that there are end by the new idle limit, and by the absolute limit with which they began.
+func (m *Manager) SetLimits(limits Limits) error {
+	complete, err := limits.complete()
+	if err == nil {
+		m.limits.Store(complete)
+	}
+	return err
 }
 
 // InStep reports whether revocations of other gateways arrive here at once.

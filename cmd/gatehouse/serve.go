@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,13 @@ configuration file, or has its default; 'gatehouse config show' says which.`,
 		if err != nil {
 			return err
 		}
-		return serve(command.Context(), m, loaded)
+		return serve(command.Context(), m, loaded, func() (configs.Config, error) {
+			again, err := flags.load(m)
+			if err != nil {
+				return configs.Config{}, err
+			}
+			return again.Config, nil
+		})
 	}
 	return command
 }
@@ -45,8 +52,8 @@ configuration file, or has its default; 'gatehouse config show' says which.`,
 // headroom is how much a small heap may grow, in bytes, before the garbage collector looks through it.
 const headroom = 32 << 20
 
-// serve builds the gateway and runs it until ctx ends.
-func serve(ctx context.Context, m machine, loaded *configs.Loaded) error {
+// serve builds the gateway and runs it until ctx ends. load loads the configuration once more.
+func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (configs.Config, error)) error {
 	config := loaded.Config
 	// The collector starts when the heap has doubled. A gateway at work leaves some 10 KiB behind for every request over a heap of some
 	// 12 MiB, most of it word lists of the password policy, and would go through these again and again. This is never touched, so it takes
@@ -56,10 +63,14 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded) error {
 	workers := max(1, runtime.NumCPU()-1)
 	// Password comparisons run on threads of low priority; with as many more Ps, a worker never holds one that a request needs.
 	runtime.GOMAXPROCS(runtime.NumCPU() + workers)
+	signals, stop := hangups()
+	defer stop()
 	began := m.now()
+	level, setLevel := levelled(config.Log.Level)
+	logger := newLogger(config.Log.Format, level, m.errOut)
 	g, err := gateway.New(ctx, config, gateway.Deps{
 		Now: m.now, Elapsed: func() time.Duration { return m.now().Sub(began) }, // monotonic: began keeps its reading
-		Logger: newLogger(config.Log, m.errOut), Workers: workers,
+		Logger: logger, SetLogLevel: setLevel, Workers: workers,
 	})
 	if err != nil {
 		return err
@@ -69,18 +80,28 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded) error {
 		return errors.Join(err, g.Close())
 	}
 	summary.Warnings = append(summary.Warnings, loaded.Warnings...)
+	manager := newNotifier(m.environ)
+	again := &reloader{gateway: g, notify: manager, load: load, file: loaded.File, log: logger}
+	serving, ended := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer ended()
 	return g.Run(ctx, func(public net.Addr) {
 		summary.Listen = public.String()
 		fmt.Fprint(m.out, startScreen(summary))
+		manager.send("READY=1")
+		beside.Go(func() { again.run(serving, signals) })
+		beside.Go(func() {
+			<-serving.Done()
+			manager.send("STOPPING=1")
+		})
 	})
 }
 
 // newLogger makes the program's own log.
-func newLogger(config configs.Log, to io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(config.Level)) // the configuration allows slog's own words only
+func newLogger(format string, level slog.Leveler, to io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
-	if config.Format == "json" {
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}
 	return slog.New(slog.NewTextHandler(to, options))

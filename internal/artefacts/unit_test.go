@@ -94,7 +94,7 @@ func TestUnit_isConfined(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", key, got, values)
 		}
 	}
-	known := []string{"Type", "ExecStart", "Environment", "Restart", "RestartSec", "TimeoutStopSec", "LimitNOFILE"}
+	known := []string{"Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec", "TimeoutStopSec", "LimitNOFILE"}
 	for key := range u["Service"] {
 		if _, confines := want[key]; !confines && !slices.Contains(known, key) {
 			t.Errorf("%s: is it spelt right? then this test should say what it is for", key)
@@ -102,15 +102,16 @@ func TestUnit_isConfined(t *testing.T) {
 	}
 }
 
-// TestUnit_claimsNoNotification: with Type=notify, systemd would wait for a message that the program does not send, and kill it.
-func TestUnit_claimsNoNotification(t *testing.T) {
+// TestUnit_waitsForTheProgramsWord: TestServe_reloadsUnderLoad shows that the program sends what Type=notify waits for, and reloads by
+// SIGHUP.
+func TestUnit_waitsForTheProgramsWord(t *testing.T) {
 	t.Parallel()
 	u := readUnit(t)
-	if got := u.one(t, "Service", "Type"); got != "exec" {
-		t.Errorf("got Type=%s, want exec", got)
+	if got := u.one(t, "Service", "Type"); got != "notify" {
+		t.Errorf("got Type=%s, want notify", got)
 	}
-	if got := u["Service"]["ExecReload"]; got != nil {
-		t.Errorf("got ExecReload %q, and the program does not reload", got)
+	if got := u.one(t, "Service", "ExecReload"); got != "+/bin/kill -HUP $MAINPID" {
+		t.Errorf("got ExecReload=%s", got)
 	}
 	if got := u.one(t, "Install", "WantedBy"); got != "multi-user.target" {
 		t.Errorf("got WantedBy=%s", got)

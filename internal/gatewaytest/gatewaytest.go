@@ -119,8 +119,9 @@ type Gateway struct {
 	Admin    *client.Client
 	Log      *Output
 
-	t    testing.TB
-	stop func()
+	t      testing.TB
+	config configs.Config // in force
+	stop   func()
 }
 
 // Output is what the gateway logged. Safe for concurrent use.
@@ -167,7 +168,8 @@ func Try(t testing.TB, o Options) (*Gateway, error) {
 		o.Dir = t.TempDir()
 	}
 	g := &Gateway{t: t, Dir: o.Dir, Clock: o.Clock, Upstream: wiretest.NewUpstream(t), Log: &Output{}}
-	config := g.config(o)
+	config := g.configure(o)
+	g.config = config
 	made, err := gateway.New(t.Context(), config, gateway.Deps{
 		Now: o.Clock.Now, Elapsed: o.Clock.Elapsed, Workers: 1, BcryptCost: o.Cost,
 		Logger: slog.New(slog.NewTextHandler(g.Log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -203,8 +205,8 @@ func (g *Gateway) run(config configs.Config) error {
 	return err
 }
 
-// config is the configuration of a test gateway on a free port.
-func (g *Gateway) config(o Options) configs.Config {
+// configure is the configuration of a test gateway on a free port.
+func (g *Gateway) configure(o Options) configs.Config {
 	g.t.Helper()
 	address := freeAddress(g.t)
 	config := configs.Default()
@@ -227,6 +229,17 @@ func (g *Gateway) config(o Options) configs.Config {
 	g.door = door{url: g.URL, address: config.Listen}
 	g.Origin = config.ExternalURL.URL()
 	return config
+}
+
+// Reconfigure reloads the configuration with a change.
+func (g *Gateway) Reconfigure(change func(*configs.Config)) error {
+	config := g.config
+	change(&config)
+	err := g.Reload(g.t.Context(), func() (configs.Config, error) { return config, nil })
+	if err == nil {
+		g.config = config
+	}
+	return err
 }
 
 // Stop ends the gateway before the test does.

@@ -88,6 +88,7 @@ var importers = []struct {
 	{"github.com/nicksnyder/go-i18n/", []string{"web"}, "pages are the only thing that speaks several languages"},
 	{"golang.org/x/text/language", []string{"web"}, "pages are the only thing that speaks several languages"},
 	{"github.com/boombuler/barcode", []string{"web"}, "QR codes are pictures on pages"},
+	{"github.com/fsnotify/fsnotify", program, "the program loads the configuration, so it sees when that changes"},
 	{"github.com/spf13/", program, "only the program has a command line"},
 	{"golang.org/x/term", program, "only the program has a terminal"},
 	{"golang.org/x/sys/unix", []string{"admin/httpapi", "audit", "auth/password", "gateway"}, "system calls stand where they are needed and nowhere else"},
