@@ -14,6 +14,8 @@ import (
 type Devices interface {
 	// DeviceFor returns the device id that the cookie holds for the account, or "" ; it does not ask the store.
 	DeviceFor(cookie, userID string) string
+	// Owner returns the id of some account that the cookie is a known device of, or ""; it does not ask the store.
+	Owner(cookie string) string
 	Load(ctx context.Context, userID string) (device.History, error)
 	Remember(ctx context.Context, userID, deviceID string, network netip.Prefix, userAgent string) (string, error)
 	Cookie(old, userID, deviceID string) string

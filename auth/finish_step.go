@@ -7,6 +7,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/auth/link"
+	"gatehouse/auth/password"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/session"
@@ -142,17 +143,17 @@ func (f *Flow) upgradeHash(ctx context.Context, a *attempt) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	id, old, password := a.account.ID, a.account.PasswordHash, a.Password
+	id, old, plain := a.account.ID, a.account.PasswordHash, a.Password
 	f.background.Go(func() {
 		defer f.upgrading.Unlock()
-		if err := f.rehash(ctx, id, old, password); err != nil {
+		if err := f.rehash(ctx, id, old, plain); err != nil {
 			f.Logger.WarnContext(ctx, "upgrade a password hash", "error", err, "user_id", id)
 		}
 	})
 }
 
 func (f *Flow) rehash(ctx context.Context, userID, old, plain string) error {
-	hash, err := f.hash(ctx, userID, plain)
+	hash, err := f.hash(ctx, password.Waiter{Account: userID, Address: userID}, plain)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ type Outcome struct {
 // runs.
 func (f *Flow) Login(ctx context.Context, client Client, present func() (Presented, error)) Outcome {
 	a := f.attempt(client)
-	a.step(audit.StepRateLimit, func() { f.rateLimit(ctx, a); f.present(a, present) })
+	a.step(audit.StepRateLimit, func() { f.admit(ctx, a, present) })
 	a.step(audit.StepPassword, func() { f.password(ctx, a) })
 	a.step(audit.StepSecondFactor, func() { f.secondFactor(ctx, a) })
 	a.step(audit.StepContext, func() { f.context(ctx, a) })

@@ -9,6 +9,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/auth"
+	"gatehouse/auth/password"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 )
@@ -331,7 +332,7 @@ func TestFlow_givesTheTokenBackForWhatWasRight(t *testing.T) {
 			r.try(home, auth.Presented{Challenge: waiting.Challenge, Code: "no code"})
 		}, 9},
 		{"pool full", func(r *rig) {
-			place, err := r.pool.Enter(r.t.Context(), r.users.NameTag("alice"))
+			place, err := r.pool.Enter(r.t.Context(), password.Waiter{Account: r.users.NameTag("alice")})
 			r.must(err)
 			defer place.Leave()
 			r.try(home, alice(""))

@@ -295,6 +295,7 @@ type options struct {
 	optional   bool // the second factor
 	runLimit   int
 	perAccount int // places in the pool
+	line       int // places in its line
 	cost       int
 }
 
@@ -331,7 +332,7 @@ func assemble(t testing.TB, o options, c *clock, db engine, log *audit.Log) *rig
 		}),
 		codes:   lockout.New(lockout.Options{Records: db, Now: c.Now, Key: store.CodesKey, Shard: store.CodesShard}),
 		devices: device.New(device.Options{Records: records, Now: c.Now, Key: key('d')}),
-		pool:    password.NewPool(password.PoolOptions{PerAccount: o.perAccount}),
+		pool:    password.NewPool(password.PoolOptions{PerAccount: o.perAccount, Line: o.line}),
 	}
 	t.Cleanup(r.pool.Close)
 	r.sessions = r.manager()

@@ -162,7 +162,9 @@ func (o *Onboarding) choose(ctx context.Context, a *attempt, kind link.Kind, c C
 	if err != nil {
 		return Enrolment{}, err
 	}
-	hash, err := o.flow.hash(ctx, link.Hash(c.Token), c.Password)
+	who := o.flow.waiter(a)
+	who.Account = link.Hash(c.Token)
+	hash, err := o.flow.hash(ctx, who, c.Password)
 	if err != nil {
 		return Enrolment{}, err
 	}

@@ -200,8 +200,8 @@ func (o *Onboarding) completeAccount(ctx context.Context, a *attempt, token stri
 }
 
 // hash makes the hash of a new password on a worker of the pool, so that it takes its turn with the logins.
-func (f *Flow) hash(ctx context.Context, account, plain string) (string, error) {
-	place, err := f.Pool.Enter(ctx, account)
+func (f *Flow) hash(ctx context.Context, who password.Waiter, plain string) (string, error) {
+	place, err := f.Pool.Enter(ctx, who)
 	if err != nil {
 		return "", err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/auth"
+	"gatehouse/auth/password"
 	"gatehouse/problem"
 )
 
@@ -19,7 +20,7 @@ func (r *rig) watch(name string) *[]string {
 	calls, tag := &[]string{}, r.users.NameTag(name)
 	r.spy.on(func(call string) error {
 		place := "in the pool"
-		if p, err := r.pool.Enter(r.t.Context(), tag); err == nil {
+		if p, err := r.pool.Enter(r.t.Context(), password.Waiter{Account: tag}); err == nil {
 			p.Leave()
 			place = "outside"
 		}
@@ -150,5 +151,39 @@ func TestFlow_refusesCheaplyFirst(t *testing.T) {
 	}
 	if r.pool.Runs() != 0 || r.failures("alice") != 0 {
 		t.Errorf("got %d verifications and %d failures, want none", r.pool.Runs(), r.failures("alice"))
+	}
+}
+
+// fillLine takes the one place of a pool whose line has no more.
+func (r *rig) fillLine() *password.Place {
+	r.t.Helper()
+	place, err := r.pool.Enter(r.t.Context(), password.Waiter{Account: "somebody", Address: "elsewhere"})
+	r.must(err)
+	return place
+}
+
+// A flood keeps the line full. Its passwords are refused without a single write; a code, which needs no place, draws its token as ever.
+func TestFlow_refusesPasswordsWithoutAWriteWhileTheLineIsFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, options{line: 1, perAccount: 1})
+	r.add("alice", true)
+	waiting := r.password(home, "alice", right)
+	place := r.fillLine()
+	calls := r.watch("alice")
+	if out := r.password(home, "alice", right); out.Code != problem.Unavailable || out.RetryAfter == 0 {
+		t.Errorf("password: %q with Retry-After %v, want unavailable", out.Code, out.RetryAfter)
+	}
+	if len(*calls) > 0 {
+		t.Errorf("password: got %v, want that nothing is asked and nothing written", *calls)
+	}
+	if out := r.try(home, auth.Presented{Challenge: waiting.Challenge, Code: r.code()}); out.Code != "" {
+		t.Errorf("code: %q, trace %+v", out.Code, out.Trace)
+	}
+	if len(*calls) == 0 || !strings.HasPrefix((*calls)[0], "take token") {
+		t.Errorf("code: got %v, want a token first", *calls)
+	}
+	place.Leave()
+	if out := r.password(home, "alice", right); out.Code != problem.CodeRequired {
+		t.Errorf("with a place free again: %q", out.Code)
 	}
 }

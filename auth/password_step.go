@@ -26,7 +26,35 @@ func (e *BadRequest) Unwrap() error { return e.Err }
 // retryUnavailable is what a client is told to wait when something underneath failed.
 const retryUnavailable = 5 * time.Second
 
-// rateLimit is step 2: a token of the address's bucket, before the body is read.
+// admit is step 2, and reads the body behind it. While there is no place in the pool's line for this client the body comes first: a
+// password could not be verified anyway, and a flood is refused without a write; a code needs no place, and draws its token then.
+func (f *Flow) admit(ctx context.Context, a *attempt, present func() (Presented, error)) {
+	if !f.Pool.Full(f.waiter(a)) {
+		f.rateLimit(ctx, a)
+		f.present(a, present)
+		return
+	}
+	f.present(a, present)
+	switch {
+	case a.decided:
+	case a.Challenge != "":
+		f.rateLimit(ctx, a)
+	default:
+		a.pass(audit.StepRateLimit, audit.Skipped, audit.ReasonPoolFull)
+		a.noPlace()
+	}
+}
+
+// waiter is the attempt as the pool's line sees it. Of IPv6 a /64 counts as one address.
+func (f *Flow) waiter(a *attempt) password.Waiter {
+	address := a.Address.String()
+	if a.Address.Is6() {
+		address = a.Network.String()
+	}
+	return password.Waiter{Account: a.nameTag, Address: address, Owner: f.Devices.Owner(a.DeviceCookie)}
+}
+
+// rateLimit is step 2: a token of the address's bucket.
 func (f *Flow) rateLimit(ctx context.Context, a *attempt) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
@@ -75,7 +103,7 @@ func (f *Flow) password(ctx context.Context, a *attempt) {
 	if err != nil { // no account can have it; it goes through the same work under a tag of its own
 		a.nameTag = f.Users.NameTag("\x00" + a.Username)
 	}
-	place, err := f.Pool.Enter(ctx, a.nameTag)
+	place, err := f.Pool.Enter(ctx, f.waiter(a))
 	if err != nil {
 		f.poolFull(ctx, a)
 		return
@@ -85,6 +113,10 @@ func (f *Flow) password(ctx context.Context, a *attempt) {
 	ctx = context.WithoutCancel(ctx)
 	ceiling, ok := f.identify(ctx, a)
 	if !ok {
+		return
+	}
+	if a.class == lockout.Stranger && place.Stranger() != nil { // the device is known to another account
+		f.poolFull(ctx, a)
 		return
 	}
 	reservation, ok := f.reserve(ctx, a, place)
@@ -218,10 +250,15 @@ func (f *Flow) locked(a *attempt, s audit.Step, locked *lockout.LockedError, rea
 
 // poolFull answers an attempt for which there was no worker in time. It cost the client nothing: the token goes back.
 func (f *Flow) poolFull(ctx context.Context, a *attempt) {
+	a.noPlace()
+	f.giveBack(ctx, a)
+}
+
+// noPlace refuses a password that nobody has time to verify.
+func (a *attempt) noPlace() {
 	a.cheap = true
 	a.out.RetryAfter = time.Second
 	a.stop(audit.StepPassword, audit.Error, audit.ReasonPoolFull, problem.Unavailable)
-	f.giveBack(ctx, a)
 }
 
 // giveBack returns the address's token, because everything that was presented was right. Failing to only costs the client a

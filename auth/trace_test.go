@@ -18,6 +18,7 @@ import (
 	"gatehouse/audit"
 	"gatehouse/auth"
 	"gatehouse/auth/link"
+	"gatehouse/auth/password"
 	"gatehouse/auth/user"
 	"gatehouse/problem"
 	"gatehouse/store"
@@ -134,9 +135,14 @@ var scenarios = []scenario{
 	}},
 	{"1-password/pool-full", options{perAccount: 1}, func(r *rig) auth.Outcome {
 		r.add("alice", true)
-		place, err := r.pool.Enter(r.t.Context(), r.users.NameTag("alice"))
+		place, err := r.pool.Enter(r.t.Context(), password.Waiter{Account: r.users.NameTag("alice")})
 		r.must(err)
 		defer place.Leave()
+		return r.password(home, "alice", right)
+	}},
+	{"2-rate-limit/line-full", options{line: 1}, func(r *rig) auth.Outcome {
+		r.add("alice", true)
+		defer r.fillLine().Leave()
 		return r.password(home, "alice", right)
 	}},
 	{"1-password/store-unavailable-account", options{}, failing("get users")},

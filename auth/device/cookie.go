@@ -42,6 +42,15 @@ func (s *Service) DeviceFor(cookie, userID string) string {
 	return ""
 }
 
+// Owner returns the id of an account that completed a login in the browser with this cookie, "" if there is none. It is authentic, and
+// says nothing about any other account; the store is not asked.
+func (s *Service) Owner(cookie string) string {
+	if all := s.parse(cookie); len(all) > 0 {
+		return hex.EncodeToString(all[0].user[:])
+	}
+	return ""
+}
+
 // Cookie returns the value of the device cookie for a browser that had the cookie old and is now deviceID of userID: that entry
 // first, then those of other accounts, at most four in all. Ids that are not 32 hexadecimal digits get no entry.
 func (s *Service) Cookie(old, userID, deviceID string) string {

@@ -1,6 +1,7 @@
 package password
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,28 +13,33 @@ import (
 // ErrBusy: the waiting line, or the account's part of it, is full; or no turn came in time; or the pool is closed.
 var ErrBusy = errors.New("password pool busy")
 
+// strangersTurn is which job in a row is a stranger's while known devices wait too: these go first, and keep nobody out for good.
+const strangersTurn = 4
+
 // PoolOptions bound a pool. The zero value of a number means its default.
 type PoolOptions struct {
 	Workers    int           // verifications at a time; default 1; the number of cores less one is a good value
-	Line       int           // places that wait, of all accounts; default 32
+	Line       int           // places that wait, of strangers together and of known devices together; default 32
 	PerAccount int           // places of one account, with the one whose turn it is; default 10
 	Wait       time.Duration // from entering to the worker; default 5 s
 }
 
 // Pool runs password verifications, few at a time, on threads of their own with the lowest priority, so that a flood of
 // logins cannot slow everything else. Accounts take turns: one verification of an account at a time, first come first
-// served within an account and among the accounts whose turn it is. Nobody holds a worker while waiting. Safe for
-// concurrent use.
+// served within an account. Known devices have a line of their own and go first; within a line addresses take turns (line.go).
+// Nobody holds a worker while waiting. Safe for concurrent use.
 type Pool struct {
 	options PoolOptions
-	jobs    chan job
 	closing chan struct{}
 	close   sync.Once
 	workers sync.WaitGroup
 	runs    atomic.Uint64
 
 	mu       sync.Mutex
-	waiting  int              // places that never had a worker; guarded by mu
+	waits    *sync.Cond       // workers, for jobs; its lock is mu
+	closed   bool             // guarded by mu
+	lines    [2]*line         // strangers, known devices; guarded by mu
+	inRow    int              // jobs of known devices since the last of a stranger; guarded by mu
 	accounts map[string]*turn // with at least one place; guarded by mu
 }
 
@@ -45,8 +51,10 @@ type turn struct {
 
 // job is work for a worker, and the way back for a panic of it.
 type job struct {
-	work func()
-	done chan any
+	place *Place
+	taken bool // a worker has it; guarded by the pool's mu
+	work  func()
+	done  chan any
 }
 
 // NewPool starts the workers. Close ends them.
@@ -55,7 +63,8 @@ func NewPool(o PoolOptions) *Pool {
 	o.Line = orDefault(o.Line, 32)
 	o.PerAccount = orDefault(o.PerAccount, 10)
 	o.Wait = orDefault(o.Wait, 5*time.Second)
-	p := &Pool{options: o, jobs: make(chan job), closing: make(chan struct{}), accounts: make(map[string]*turn)}
+	p := &Pool{options: o, closing: make(chan struct{}), accounts: make(map[string]*turn), lines: [2]*line{newLine(), newLine()}}
+	p.waits = sync.NewCond(&p.mu)
 	for range o.Workers {
 		p.workers.Go(p.run)
 	}
@@ -69,31 +78,62 @@ func orDefault[N int | time.Duration](n, otherwise N) N {
 	return n
 }
 
+// Waiter is who wants a place.
+type Waiter struct {
+	// Account is whose password it is; one of an account has its turn at a time.
+	Account string
+	// Address groups strangers: those of one address share what a line has to give.
+	Address string
+	// Owner is whose known device the client says it is, authentically; empty for strangers. It may be another account's than Account until
+	// the account was looked up; then Stranger says so.
+	Owner string
+}
+
+// group is with whom a waiter shares.
+func (w Waiter) group() string { return cmp.Or(w.Owner, w.Address) }
+
+// line is in which of a pool's lines a waiter stands.
+func (p *Pool) line(w Waiter) *line {
+	if w.Owner != "" {
+		return p.lines[1]
+	}
+	return p.lines[0]
+}
+
+// Full reports whether Enter would be ErrBusy at once for want of a place in the line.
+func (p *Pool) Full(w Waiter) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	free, _ := p.line(w).room(w.group(), p.options.Line)
+	return !free
+}
+
 // Place is a place in the waiting line, and then the account's turn. It belongs to one goroutine.
 type Place struct {
-	pool    *Pool
-	account string
-	turn    *turn
-	inLine  bool            // counts as waiting
-	wait    context.Context // ends when the waiting time is over; it knows nothing of the client
-	cancel  context.CancelFunc
+	pool   *Pool
+	who    Waiter // guarded by the pool's mu
+	turn   *turn
+	wait   context.Context // ends when the waiting time is over or the place gave way; it knows nothing of the client
+	cancel context.CancelFunc
+	left   bool
 }
 
 // Enter waits until it is the account's turn. ErrBusy at once if the line or the account's part of it is full, and when the
 // waiting time is over; an error of ctx if that ends first. Afterwards the end of ctx changes nothing any more, so that a
 // client cannot undo a guess by going away. The caller must Leave.
-func (p *Pool) Enter(ctx context.Context, account string) (*Place, error) {
-	t, err := p.queue(account)
-	if err != nil {
+func (p *Pool) Enter(ctx context.Context, w Waiter) (*Place, error) {
+	place := &Place{pool: p, who: w}
+	place.wait, place.cancel = context.WithTimeout(context.WithoutCancel(ctx), p.options.Wait)
+	if err := p.queue(place); err != nil {
+		place.cancel()
 		return nil, err
 	}
-	place := &Place{pool: p, account: account, turn: t, inLine: true}
-	place.wait, place.cancel = context.WithTimeout(context.WithoutCancel(ctx), p.options.Wait)
+	var err error
 	select {
-	case t.taken <- struct{}{}:
+	case place.turn.taken <- struct{}{}:
 		return place, nil
 	case <-place.wait.Done():
-		err = fmt.Errorf("%w: no turn within %v", ErrBusy, p.options.Wait)
+		err = fmt.Errorf("%w: no turn in time", ErrBusy)
 	case <-ctx.Done():
 		err = fmt.Errorf("wait for a turn: %w", context.Cause(ctx))
 	case <-p.closing:
@@ -105,34 +145,61 @@ func (p *Pool) Enter(ctx context.Context, account string) (*Place, error) {
 }
 
 // queue takes a place in the line and in the account's part of it.
-func (p *Pool) queue(account string) (*turn, error) {
+func (p *Pool) queue(place *Place) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.accounts[account]
-	switch {
-	case p.waiting >= p.options.Line:
-		return nil, fmt.Errorf("%w: %d wait already", ErrBusy, p.waiting)
-	case t != nil && t.places >= p.options.PerAccount:
-		return nil, fmt.Errorf("%w: %d of this account are here already", ErrBusy, t.places)
-	case t == nil:
-		t = &turn{taken: make(chan struct{}, 1)}
-		p.accounts[account] = t
+	t := p.accounts[place.who.Account]
+	if t != nil && t.places >= p.options.PerAccount {
+		return fmt.Errorf("%w: %d of this account are here already", ErrBusy, t.places)
 	}
-	p.waiting++
+	if err := p.stand(place); err != nil {
+		return err
+	}
+	if t == nil {
+		t = &turn{taken: make(chan struct{}, 1)}
+		p.accounts[place.who.Account] = t
+	}
 	t.places++
-	return t, nil
+	place.turn = t
+	return nil
+}
+
+// stand puts a place into its line, where somebody may have to give way; mu is held.
+func (p *Pool) stand(place *Place) error {
+	l := p.line(place.who)
+	free, instead := l.room(place.who.group(), p.options.Line)
+	if !free {
+		return fmt.Errorf("%w: the line is full", ErrBusy)
+	}
+	if instead != nil {
+		l.remove(instead)
+		instead.cancel()
+	}
+	l.add(place)
+	return nil
+}
+
+// Stranger moves a place to the strangers' line, because the device is none of the account's. ErrBusy if there is no room.
+func (pl *Place) Stranger() error {
+	p := pl.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl.who.Owner == "" {
+		return nil
+	}
+	p.line(pl.who).remove(pl)
+	pl.who.Owner = ""
+	return p.stand(pl)
 }
 
 // forget gives back what queue took.
 func (p *Pool) forget(place *Place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if place.inLine {
-		p.waiting--
-	}
+	p.line(place.who).remove(place)
 	place.turn.places--
 	if place.turn.places == 0 {
-		delete(p.accounts, place.account)
+		delete(p.accounts, place.who.Account)
 	}
 }
 
@@ -154,41 +221,56 @@ func (pl *Place) Pause(d time.Duration) error {
 // Run waits for a worker, has it do the work, and returns when it is done. ErrBusy, and no work, if the waiting time ends
 // first; work that has begun is always finished. A panic of the work is the caller's.
 func (pl *Place) Run(work func()) error {
-	if pl.wait.Err() != nil {
-		return fmt.Errorf("%w: waited %v", ErrBusy, pl.pool.options.Wait)
+	j := &job{place: pl, work: work, done: make(chan any, 1)}
+	if err := pl.pool.offer(j); err != nil {
+		return err
 	}
-	j := job{work: work, done: make(chan any, 1)}
+	var panicked any
 	select {
-	case pl.pool.jobs <- j: // blocked senders are served in their order
+	case panicked = <-j.done:
 	case <-pl.wait.Done():
-		return fmt.Errorf("%w: no worker within %v", ErrBusy, pl.pool.options.Wait)
+		if pl.pool.withdraw(j) {
+			return fmt.Errorf("%w: no worker in time", ErrBusy)
+		}
+		panicked = <-j.done
 	case <-pl.pool.closing:
-		return fmt.Errorf("%w: closed", ErrBusy)
+		if pl.pool.withdraw(j) {
+			return fmt.Errorf("%w: closed", ErrBusy)
+		}
+		panicked = <-j.done
 	}
-	pl.leaveLine()
-	if panicked := <-j.done; panicked != nil {
+	if panicked != nil {
 		panic(panicked)
 	}
 	return nil
 }
 
-// leaveLine makes room for another to wait: what has a worker waits no longer.
-func (pl *Place) leaveLine() {
-	pl.pool.mu.Lock()
-	defer pl.pool.mu.Unlock()
-	if pl.inLine {
-		pl.inLine = false
-		pl.pool.waiting--
+// offer lets a job wait for a worker, unless its place gave way or its time is over.
+func (p *Pool) offer(j *job) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || j.place.wait.Err() != nil || !p.line(j.place.who).offer(j) {
+		return fmt.Errorf("%w: gave way, waited too long, or closed", ErrBusy)
 	}
+	p.waits.Signal()
+	return nil
+}
+
+// withdraw takes a job back, and reports false if a worker has it already. A job that gave way is in no line any more.
+func (p *Pool) withdraw(j *job) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line(j.place.who).remove(j.place)
+	return !j.taken
 }
 
 // Leave ends the account's turn. The second Leave does nothing.
 func (pl *Place) Leave() {
-	if pl.cancel == nil {
+	if pl.left {
 		return
 	}
+	pl.left = true
 	pl.cancel()
-	pl.cancel = nil
 	<-pl.turn.taken
 	pl.pool.forget(pl)
 }
@@ -198,7 +280,13 @@ func (p *Pool) Runs() uint64 { return p.runs.Load() }
 
 // Close ends the workers when what they do is done. Who waits gets ErrBusy.
 func (p *Pool) Close() {
-	p.close.Do(func() { close(p.closing) })
+	p.close.Do(func() {
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		p.waits.Broadcast()
+		close(p.closing)
+	})
 	p.workers.Wait()
 }
 
@@ -206,17 +294,43 @@ func (p *Pool) Close() {
 func (p *Pool) run() {
 	lowerPriority()
 	for {
-		select {
-		case j := <-p.jobs:
-			p.runs.Add(1)
-			j.run()
-		case <-p.closing:
+		j := p.next()
+		if j == nil {
 			return
 		}
+		p.runs.Add(1)
+		j.run()
 	}
 }
 
-func (j job) run() {
+// next waits for a job; nil if the pool is closed. What has a worker is in the line no longer.
+func (p *Pool) next() *job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed {
+		first, second := p.lines[1], p.lines[0]
+		if p.inRow >= strangersTurn-1 {
+			first, second = second, first
+		}
+		j := first.next()
+		if j == nil {
+			j = second.next()
+		}
+		if j == nil {
+			p.waits.Wait()
+			continue
+		}
+		j.taken = true
+		p.inRow++
+		if j.place.who.Owner == "" {
+			p.inRow = 0
+		}
+		return j
+	}
+	return nil
+}
+
+func (j *job) run() {
 	defer func() { j.done <- recover() }()
 	j.work()
 }

@@ -24,9 +24,14 @@ func inPool(t *testing.T, o password.PoolOptions, test func(t *testing.T, p *pas
 	})
 }
 
+// stranger is somebody at an address of their own.
+func stranger(account string) password.Waiter {
+	return password.Waiter{Account: account, Address: "address of " + account}
+}
+
 // login enters, works for a second, and leaves.
 func login(ctx context.Context, p *password.Pool, account string, work func()) error {
-	place, err := p.Enter(ctx, account)
+	place, err := p.Enter(ctx, stranger(account))
 	if err != nil {
 		return err
 	}
@@ -44,7 +49,7 @@ func TestPool_runsNoMoreThanItsWorkersAtATime(t *testing.T) {
 		var wait sync.WaitGroup
 		for i := range 20 {
 			wait.Go(func() {
-				place, err := p.Enter(t.Context(), fmt.Sprint(i))
+				place, err := p.Enter(t.Context(), stranger(fmt.Sprint(i)))
 				if err != nil {
 					t.Error(err)
 					return
@@ -75,7 +80,7 @@ func TestPool_givesAnAccountOneTurnAtATimeInOrder(t *testing.T) {
 		var wait sync.WaitGroup
 		for i := range 10 {
 			wait.Go(func() {
-				place, err := p.Enter(t.Context(), "alice")
+				place, err := p.Enter(t.Context(), stranger("alice"))
 				if err != nil {
 					t.Error(err)
 					return
@@ -133,7 +138,7 @@ func TestPool_isBusyAtOnceWhenTheLineIsFull(t *testing.T) {
 			synctest.Wait()
 		}
 		begin := time.Now()
-		if _, err := p.Enter(t.Context(), "late"); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 0 {
+		if _, err := p.Enter(t.Context(), stranger("late")); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 0 {
 			t.Errorf("got %v after %v, want ErrBusy at once", err, time.Since(begin))
 		}
 		time.Sleep(time.Second + time.Millisecond)
@@ -156,7 +161,7 @@ func TestPool_isBusyAtOnceWhenTheAccountsPartIsFull(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if _, err := p.Enter(t.Context(), "alice"); !errors.Is(err, password.ErrBusy) {
+		if _, err := p.Enter(t.Context(), stranger("alice")); !errors.Is(err, password.ErrBusy) {
 			t.Errorf("the eleventh: got %v, want ErrBusy", err)
 		}
 		wait.Go(func() {
@@ -175,7 +180,7 @@ func TestPool_isBusyAtOnceWhenTheAccountsPartIsFull(t *testing.T) {
 func TestPool_givesUpAfterTheWaitingTime(t *testing.T) {
 	t.Parallel()
 	inPool(t, password.PoolOptions{Wait: 5 * time.Second}, func(t *testing.T, p *password.Pool) {
-		holder, err := p.Enter(t.Context(), "alice")
+		holder, err := p.Enter(t.Context(), stranger("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,11 +189,11 @@ func TestPool_givesUpAfterTheWaitingTime(t *testing.T) {
 			holder.Leave()
 		}()
 		begin := time.Now()
-		place, err := p.Enter(t.Context(), "alice")
+		place, err := p.Enter(t.Context(), stranger("alice"))
 		if err != nil || time.Since(begin) != 3*time.Second {
 			t.Fatalf("got %v after %v, want the turn after 3s", err, time.Since(begin))
 		}
-		if _, err := p.Enter(t.Context(), "alice"); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 8*time.Second {
+		if _, err := p.Enter(t.Context(), stranger("alice")); !errors.Is(err, password.ErrBusy) || time.Since(begin) != 8*time.Second {
 			t.Errorf("behind somebody who stays: got %v after %v, want ErrBusy after 5s more", err, time.Since(begin))
 		}
 		if err := place.Run(func() { t.Error("ran") }); !errors.Is(err, password.ErrBusy) {
@@ -197,7 +202,7 @@ func TestPool_givesUpAfterTheWaitingTime(t *testing.T) {
 		place.Leave()
 		place.Leave()
 
-		place, err = p.Enter(t.Context(), "alice")
+		place, err = p.Enter(t.Context(), stranger("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,7 +223,7 @@ func TestPool_givesUpAfterTheWaitingTime(t *testing.T) {
 func TestPool_givesUpWaitingForAWorker(t *testing.T) {
 	t.Parallel()
 	inPool(t, password.PoolOptions{Wait: 5 * time.Second}, func(t *testing.T, p *password.Pool) {
-		long, err := p.Enter(t.Context(), "alice")
+		long, err := p.Enter(t.Context(), stranger("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +244,7 @@ func TestPool_givesUpWaitingForAWorker(t *testing.T) {
 func TestPool_letsGoOfAWaiterThatIsCancelled(t *testing.T) {
 	t.Parallel()
 	inPool(t, password.PoolOptions{Line: 1, PerAccount: 2}, func(t *testing.T, p *password.Pool) {
-		holder, err := p.Enter(t.Context(), "alice")
+		holder, err := p.Enter(t.Context(), stranger("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,7 +256,7 @@ func TestPool_letsGoOfAWaiterThatIsCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			entered := make(chan error)
 			go func() {
-				_, err := p.Enter(ctx, "alice")
+				_, err := p.Enter(ctx, stranger("alice"))
 				entered <- err
 			}()
 			synctest.Wait()
@@ -275,7 +280,7 @@ func TestPool_finishesForAClientThatWentAway(t *testing.T) {
 	t.Parallel()
 	inPool(t, password.PoolOptions{}, func(t *testing.T, p *password.Pool) {
 		ctx, cancel := context.WithCancel(t.Context())
-		place, err := p.Enter(ctx, "alice")
+		place, err := p.Enter(ctx, stranger("alice"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,5 +328,121 @@ func TestPool_closesWithoutLosingWorkThatBegan(t *testing.T) {
 			t.Errorf("who had a worker: got %v, ran %v", err, ran)
 		}
 		p.Close()
+	})
+}
+
+// enter lets somebody wait for a worker who is busy, and tells how it ended.
+func enter(t *testing.T, p *password.Pool, w password.Waiter, ran func()) <-chan error {
+	ended := make(chan error, 1)
+	go func() {
+		place, err := p.Enter(t.Context(), w)
+		if err == nil {
+			err = place.Run(func() { time.Sleep(time.Second); ran() })
+			place.Leave()
+		}
+		ended <- err
+	}()
+	synctest.Wait()
+	return ended
+}
+
+func TestPool_servesKnownDevicesFirstAndStrangersToo(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var order []string
+		var all []<-chan error
+		wait := func(who string, w password.Waiter) {
+			all = append(all, enter(t, p, w, func() { order = append(order, who) }))
+		}
+		wait("first", stranger("first"))
+		for i := range 3 {
+			wait("stranger", stranger(fmt.Sprint("s", i)))
+		}
+		for i := range 6 {
+			wait("known", password.Waiter{Account: fmt.Sprint("k", i), Owner: fmt.Sprint("k", i), Address: "anywhere"})
+		}
+		for _, ended := range all {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		want := []string{"first", "known", "known", "known", "stranger", "known", "known", "known", "stranger", "stranger"}
+		if !slices.Equal(order, want) {
+			t.Errorf("got %v, want %v", order, want)
+		}
+	})
+}
+
+func TestPool_keepsPlacesForKnownDevicesBesideAFullLine(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Line: 4, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		var all []<-chan error
+		for i := range 5 {
+			all = append(all, enter(t, p, stranger(fmt.Sprint(i)), func() {}))
+		}
+		if !p.Full(stranger("late")) {
+			t.Error("the line of strangers is not full")
+		}
+		owner := password.Waiter{Account: "alice", Owner: "alice", Address: "anywhere"}
+		if p.Full(owner) {
+			t.Error("the line of known devices is full")
+		}
+		if err := <-enter(t, p, owner, func() {}); err != nil {
+			t.Errorf("known device: %v", err)
+		}
+		// Somebody else's device is a stranger's here, and finds no place.
+		place, err := p.Enter(t.Context(), password.Waiter{Account: "bob", Owner: "mallory", Address: "anywhere"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4 {
+			all = append(all, enter(t, p, stranger(fmt.Sprint("again", i)), func() {}))
+		}
+		if err := place.Stranger(); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("device of another account: %v, want ErrBusy", err)
+		}
+		if err := place.Run(func() { t.Error("ran") }); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("and runs: %v, want ErrBusy", err)
+		}
+		place.Leave()
+		for _, ended := range all[:5] {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		for _, ended := range all[5:] {
+			if err := <-ended; err != nil && !errors.Is(err, password.ErrBusy) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Some addresses fill the line; who comes from another takes the place of the last of the largest.
+func TestPool_isFairToAddresses(t *testing.T) {
+	t.Parallel()
+	inPool(t, password.PoolOptions{Line: 6, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {
+		busy := enter(t, p, stranger("busy"), func() {})
+		var order []string
+		from := func(address, account string) <-chan error {
+			return enter(t, p, password.Waiter{Account: account, Address: address}, func() { order = append(order, account) })
+		}
+		a1, a2, a3, a4 := from("a", "a1"), from("a", "a2"), from("a", "a3"), from("a", "a4")
+		b1, b2 := from("b", "b1"), from("b", "b2")
+		if err := <-from("a", "a5"); !errors.Is(err, password.ErrBusy) {
+			t.Errorf("the fifth of an address in a full line: %v, want ErrBusy", err)
+		}
+		c1 := from("c", "c1")
+		if err := <-a4; !errors.Is(err, password.ErrBusy) {
+			t.Errorf("the last of the largest: %v, want that it gave way", err)
+		}
+		for _, ended := range []<-chan error{busy, a1, a2, a3, b1, b2, c1} {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []string{"a1", "b1", "c1", "a2", "b2", "a3"}; !slices.Equal(order, want) {
+			t.Errorf("got %v, want %v: addresses take turns", order, want)
+		}
 	})
 }

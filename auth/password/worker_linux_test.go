@@ -19,7 +19,7 @@ func TestPool_worksAtTheLowestPriorityAndNobodyElseDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := password.NewPool(password.PoolOptions{})
-	place, err := p.Enter(t.Context(), "alice")
+	place, err := p.Enter(t.Context(), password.Waiter{Account: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -398,4 +399,42 @@ func TestRL12_anOfficeSignsIn(t *testing.T) {
 		}
 		refused(t, "afterwards", b.Login(fmt.Sprintf("nobody-%d", i), guess(i), ""), want)
 	}
+}
+
+// A flood from as many addresses as it likes keeps the line of the password pool full. What finds no place is refused at once; the owner on
+// a known device has a line of their own, and signs in while it goes on.
+func TestRX01_aFloodKeepsNoOwnerOut(t *testing.T) {
+	t.Parallel()
+	const flooders = 48                              // more than the 32 places of strangers
+	g := startWith(t, gatewaytest.Options{Cost: 10}) // slow enough that the line stays full
+	seed := g.enrolled("alice")
+	owner := g.SignIn("alice", seed)
+	ctx, stop := context.WithCancel(t.Context())
+	var flood sync.WaitGroup
+	var refusedAtOnce atomic.Int64
+	for i := range flooders {
+		b := g.NewBrowser().At(fmt.Sprintf("198.18.%d.1", i))
+		flood.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				answer := b.Login(fmt.Sprintf("nobody-%d-%d", i, n), guess(n), "")
+				if answer.StatusCode == http.StatusServiceUnavailable {
+					refusedAtOnce.Add(1)
+					time.Sleep(20 * time.Millisecond) // bounded load
+				}
+			}
+		})
+	}
+	for refusedAtOnce.Load() == 0 { // until the line is full
+		time.Sleep(time.Millisecond)
+	}
+	for range 3 {
+		g.Clock.Add(time.Minute) // another code
+		began := time.Now()
+		if answer := owner.Login("alice", gatewaytest.Password, g.Code(seed)); answer.StatusCode != http.StatusOK {
+			t.Errorf("the owner on a known device: %d %s", answer.StatusCode, answer.Text)
+		}
+		t.Logf("signed in after %v, beside %d refusals", time.Since(began), refusedAtOnce.Load())
+	}
+	stop()
+	flood.Wait()
 }
