@@ -241,12 +241,6 @@ func (h Host) split() (name, port string) {
 // Wildcard reports whether the host stands for more than one name.
 func (h Host) Wildcard() bool { return strings.HasPrefix(string(h), "*.") }
 
-// covers reports whether a host, with its port, is the host or one of the names that it stands for.
-func (h Host) covers(other Host) bool {
-	label, rest, _ := strings.Cut(string(other), ".")
-	return h == other || h.Wildcard() && label != "*" && string(h) == "*."+rest
-}
-
 // local reports whether browsers treat every name of the host as this machine.
 func (h Host) local() bool {
 	name, _ := h.split()
