@@ -146,6 +146,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	if x.who.Bearer {
 		out.Header.Del("Authorization") // any other value is the app's: Authenticate refuses what it finds of ours elsewhere
 	}
+	out.Close = bindsConnection(out.Header["Authorization"])
 	if len(out.Trailer) > 0 {
 		forged = stripClient(out.Trailer) || forged
 		if x.upload != nil {

@@ -192,6 +192,19 @@ func passOn(client http.Header) (header http.Header, forged bool) {
 	return header, forged
 }
 
+// bindsConnection reports whether credentials for the app are of a kind that holds for the connection that they come on, and not for the
+// request (RFC 4559, section 6): the next request on it, of somebody else, would be taken for theirs. Such a connection is not used again,
+// so what needs several turns on one (NTLM) does not work through this gateway.
+func bindsConnection(authorization []string) bool {
+	for _, line := range authorization {
+		scheme, _, _ := strings.Cut(strings.TrimLeft(line, " \t"), " ")
+		if strings.EqualFold(scheme, "NTLM") || strings.EqualFold(scheme, "Negotiate") {
+			return true
+		}
+	}
+	return false
+}
+
 // isHopByHop reports whether a header is about the connection whether or not Connection names it (RFC 9110, section 7.6.1, and what
 // older specifications listed).
 func isHopByHop(name string) bool {
