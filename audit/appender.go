@@ -174,6 +174,17 @@ func (a *appender) sparing(do func() error) error {
 // commit writes requests with one write and one sync and returns the answer to each. After an error the numbers are free
 // again, and the file is as it was, or dirty.
 func (a *appender) commit(batch []request) ([]answer, error) {
+	began := a.log.options.Now()
+	answers, err := a.tryCommit(batch)
+	var records []Record
+	for _, done := range answers {
+		records = append(records, done.records...)
+	}
+	a.log.options.Observe(records, a.log.options.Now().Sub(began), err)
+	return answers, err
+}
+
+func (a *appender) tryCommit(batch []request) ([]answer, error) {
 	if err := a.mend(); err != nil {
 		return nil, err
 	}

@@ -58,6 +58,8 @@ type Options struct {
 	Node   string // name of this gateway, in every record
 	Now    func() time.Time
 	Logger *slog.Logger
+	// Observe is told of every write: its records, and how long it took by Now; or its error. It must not block. nil observes nothing.
+	Observe func(records []Record, took time.Duration, err error)
 	// Reserve is the space, in bytes, that is kept for records that take access away; 0 means DefaultReserve.
 	Reserve int64
 	// SegmentBytes is the size at which a new segment is begun; 0 means DefaultSegmentBytes. A segment can be longer by one
@@ -101,6 +103,9 @@ func Open(o Options) (*Log, error) {
 func open(o Options, d disk) (*Log, error) {
 	if o.Dir == "" || o.Node == "" || o.Now == nil || o.Logger == nil {
 		return nil, errors.New("open audit log: Dir, Node, Now and Logger are required")
+	}
+	if o.Observe == nil {
+		o.Observe = func([]Record, time.Duration, error) {}
 	}
 	if o.Reserve == 0 {
 		o.Reserve = DefaultReserve

@@ -20,9 +20,10 @@ func (g *Gateway) openSessions() (*session.Manager, error) {
 	devices := device.New(device.Options{Records: records, Now: now, Key: keys.device})
 	users := user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names})
 	return session.New(session.Options{
-		Records: records, Counters: g.engine, Feed: g.state.feed, Keys: g.state.keys, HandleKey: keys.handle,
+		Records: records, Counters: g.state.counters, Feed: g.state.feed, Keys: g.state.keys, HandleKey: keys.handle,
 		Issuer: g.start.ExternalURL.String(), Device: devices.DeviceFor, Client: recordedClient,
 		Accounts: accounts{users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, Limits: sessionLimits(g.start.Session),
+		Observer: g.metrics,
 	})
 }
 
@@ -50,6 +51,7 @@ func (g *Gateway) Reload(ctx context.Context, load func() (configs.Config, error
 	defer g.reloading.Unlock()
 	changed, err := g.reload(ctx, load)
 	g.refused.Store(err != nil)
+	g.metrics.Reloaded(err)
 	if err != nil {
 		g.deps.Logger.ErrorContext(ctx, "configuration was not loaded anew; the former one stays in force", "error", err)
 		return err

@@ -29,6 +29,7 @@ import (
 	"gatehouse/auth/totp"
 	"gatehouse/auth/user"
 	"gatehouse/configs"
+	"gatehouse/metrics"
 	"gatehouse/proxy"
 	"gatehouse/proxy/clientip"
 	"gatehouse/ratelimit"
@@ -60,6 +61,7 @@ type Gateway struct {
 	sample *sampleServer // nil until a configuration names no app
 
 	engine   engine
+	metrics  *metrics.Metrics
 	log      *audit.Log
 	pool     *password.Pool
 	sessions *session.Manager
@@ -89,11 +91,12 @@ type assembly struct {
 
 // New builds a gateway and checks everything that can refuse to start. Close it, whether it was run or not.
 func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error) {
-	s, err := openState(ctx, config, deps)
+	m := metrics.New(deps.Elapsed)
+	s, err := openState(ctx, config, deps, m)
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, log: s.log}
+	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, metrics: m, log: s.log}
 	g.clock = newClockWatch(deps, s.log)
 	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers})
 	g.sessions, err = g.openSessions()
@@ -101,6 +104,7 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 		var first *assembly
 		if first, err = g.assemble(config); err == nil {
 			g.current.Store(first)
+			g.observe()
 			return g, nil
 		}
 	}
@@ -114,7 +118,7 @@ func (g *assembly) build() error {
 	g.flow = auth.New(auth.Options{
 		RateLimit: p.limiter, Pool: g.pool, Hasher: p.hasher, Users: g.users, Passwords: p.passwords, Codes: p.codes,
 		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
-		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger,
+		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger, Observe: g.metrics.Login,
 	})
 	policy := password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max}
 	g.onboard = auth.NewOnboarding(g.flow, auth.OnboardingOptions{Links: p.links, Policy: policy, Host: g.config.ExternalURL.Host})
@@ -159,7 +163,7 @@ func (g *assembly) proxy(pages proxy.Pages) (*proxy.Proxy, error) {
 	}
 	return proxy.New(proxy.Options{
 		Table: g.table, Routes: routes,
-		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, External: external,
+		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, Observer: g.watcher(), External: external,
 		Client:    func(r *http.Request) clientip.Client { return visitOf(r).client },
 		RequestID: func(r *http.Request) string { return visitOf(r).RequestID },
 		Now:       g.deps.Now, Logger: g.deps.Logger,
@@ -198,7 +202,7 @@ func (g *assembly) parts() parts {
 	login, records, keys, now := g.config.Login, g.state.records, g.state.material, g.deps.Now
 	p := parts{
 		limiter: ratelimit.New(ratelimit.Options{
-			Counters: g.engine, Now: now, Burst: login.RateLimit.Burst, Interval: login.RateLimit.Interval,
+			Counters: g.state.counters, Now: now, Burst: login.RateLimit.Burst, Interval: login.RateLimit.Interval,
 			WideBurst: wideFactor * login.RateLimit.Burst,
 		}),
 		hasher: password.NewHasher(password.HasherOptions{Pepper: keys.pepper, Cost: g.bcryptCost()}),
@@ -210,7 +214,7 @@ func (g *assembly) parts() parts {
 			Records: records, Now: now, Key: store.CodesKey, Shard: store.CodesShard,
 			Limit: login.Codes.Limit, Within: login.Codes.Within, LockFor: login.Codes.Within, RunLimit: longBrake,
 		}),
-		totp:    totp.New(totp.Options{Counters: g.engine, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
+		totp:    totp.New(totp.Options{Counters: g.state.counters, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
 		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
 		links:   link.New(link.Options{Records: records, Now: now}),
 	}

@@ -46,18 +46,50 @@ func (g *Gateway) server(handler http.Handler) *http.Server {
 	}
 }
 
-// listen opens the public and the administration listener.
-func (g *Gateway) listen(ctx context.Context) (public, administration net.Listener, err error) {
+// opened is a listener with the server that answers there.
+type opened struct {
+	net.Listener
+	server *http.Server
+}
+
+// listen opens all listeners, the public one first. On an error none stays open.
+func (g *Gateway) listen(ctx context.Context) (all []opened, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(all))
+		}
+	}()
+	for _, one := range []struct {
+		what   string
+		open   func(context.Context) (net.Listener, error)
+		server func() *http.Server
+	}{
+		{"browsers (another address: --listen)", g.listenPublic, g.publicServer},
+		{"administration", g.listenAdmin, g.adminServer},
+		{"Prometheus (another address: --metrics-listen)", g.listenMetrics, g.metricsServer},
+	} {
+		listener, err := one.open(ctx)
+		if err != nil {
+			return all, fmt.Errorf("listen for %s: %w", one.what, err)
+		}
+		if listener != nil {
+			all = append(all, opened{listener, one.server()})
+		}
+	}
+	return all, nil
+}
+
+func closeAll(listeners []opened) error {
+	var all error
+	for _, l := range listeners {
+		all = errors.Join(all, l.Close())
+	}
+	return all
+}
+
+func (g *Gateway) listenPublic(ctx context.Context) (net.Listener, error) {
 	var config net.ListenConfig
-	public, err = config.Listen(ctx, "tcp", g.start.Listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen for browsers (another address: --listen): %w", err)
-	}
-	administration, err = g.listenAdmin(ctx)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("listen for administration: %w", err), public.Close())
-	}
-	return public, administration, nil
+	return config.Listen(ctx, "tcp", g.start.Listen)
 }
 
 // listenAdmin opens the socket of the administration API, for the gateway's own user only, or a TCP address.
@@ -74,26 +106,26 @@ func (g *Gateway) listenAdmin(ctx context.Context) (net.Listener, error) {
 // the gateway.
 func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err error) {
 	defer func() { err = errors.Join(err, g.Close()) }()
-	public, administration, err := g.listen(ctx)
+	listeners, err := g.listen(ctx)
 	if err != nil {
 		return err
 	}
 	if err := g.recordStart(ctx); err != nil {
-		return errors.Join(err, public.Close(), administration.Close())
+		return errors.Join(err, closeAll(listeners))
 	}
-	servers := []*http.Server{g.publicServer(), g.adminServer()}
-	failed := make(chan error, len(servers))
-	go func() { failed <- servers[0].Serve(public) }()
-	go func() { failed <- servers[1].Serve(administration) }()
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- l.server.Serve(l.Listener) }()
+	}
 	stop := g.follow(ctx)
 	defer stop()
-	started(public.Addr())
+	started(listeners[0].Addr())
 	select {
 	case <-ctx.Done():
 		err = g.lastCall(failed)
 	case err = <-failed:
 	}
-	return errors.Join(err, g.shutDown(ctx, servers), g.recordStop(ctx))
+	return errors.Join(err, g.shutDown(ctx, listeners), g.recordStop(ctx))
 }
 
 // lastCall goes on serving for the stop delay while readyz says no, so that a balancer that asks sends nobody here when the listeners
@@ -123,14 +155,14 @@ func (g *Gateway) follow(ctx context.Context) (stop func()) {
 }
 
 // shutDown lets requests end, then closes what is still open: streams and upgraded connections.
-func (g *Gateway) shutDown(ctx context.Context, servers []*http.Server) error {
+func (g *Gateway) shutDown(ctx context.Context, listeners []opened) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	var all error
-	for _, s := range servers {
-		err := s.Shutdown(ctx)
+	for _, l := range listeners {
+		err := l.server.Shutdown(ctx)
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = s.Close()
+			err = l.server.Close()
 		}
 		all = errors.Join(all, err)
 	}

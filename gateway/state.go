@@ -13,6 +13,7 @@ import (
 
 	"gatehouse/audit"
 	"gatehouse/configs"
+	"gatehouse/metrics"
 	"gatehouse/secrets"
 	"gatehouse/session"
 	"gatehouse/store"
@@ -33,6 +34,8 @@ type engine interface {
 // state is everything that outlives a request: the folder, the store, the keys, the audit log.
 type state struct {
 	engine   engine
+	metrics  *metrics.Metrics
+	counters store.Counters
 	records  store.Records // sealed
 	feed     store.Feed    // sealed
 	material material
@@ -54,8 +57,8 @@ const lockWait = 5 * time.Second
 
 // openState opens the folder, the store, the keys and the audit log, in that order: a root key that does not fit is refused
 // before anything is written.
-func openState(ctx context.Context, config configs.Config, deps Deps) (s *state, err error) {
-	s = &state{}
+func openState(ctx context.Context, config configs.Config, deps Deps, m *metrics.Metrics) (s *state, err error) {
+	s = &state{metrics: m}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -75,7 +78,7 @@ func openState(ctx context.Context, config configs.Config, deps Deps) (s *state,
 		return s, err
 	}
 	s.logDir = filepath.Join(config.Data, "audit")
-	s.log, err = audit.Open(audit.Options{Dir: s.logDir, Node: nodeName(), Now: deps.Now, Logger: deps.Logger})
+	s.log, err = audit.Open(audit.Options{Dir: s.logDir, Node: nodeName(), Now: deps.Now, Logger: deps.Logger, Observe: s.metrics.Appended})
 	if err != nil {
 		return s, fmt.Errorf("open the audit log: %w", err)
 	}
@@ -144,8 +147,9 @@ func (s *state) openKeys(ctx context.Context, config configs.Config, deps Deps) 
 		return fmt.Errorf("open the keyring: %w", err)
 	}
 	s.created = created
-	s.records = store.SealRecords(s.engine, keyring.Sealer("records"))
-	s.feed = store.SealFeed(s.engine, keyring.Sealer("feed"))
+	s.counters = s.metrics.Counters(s.engine)
+	s.records = store.SealRecords(s.metrics.Records(s.engine), keyring.Sealer("records"))
+	s.feed = store.SealFeed(s.metrics.Feed(s.engine), keyring.Sealer("feed"))
 	return s.readMaterial(ctx)
 }
 

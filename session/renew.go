@@ -27,6 +27,12 @@ const writeSeen = time.Minute
 //
 // The cookies must reach the browser within a few seconds or not at all: set late, an older handle would replace a newer one.
 func (m *Manager) Renew(ctx context.Context, r *http.Request, origin string) (Principal, []*http.Cookie, error) {
+	who, cookies, err := m.renew(ctx, r, origin)
+	m.o.Observer.Renewed(err)
+	return who, cookies, err
+}
+
+func (m *Manager) renew(ctx context.Context, r *http.Request, origin string) (Principal, []*http.Cookie, error) {
 	j, err := readCookies(r.Header["Cookie"])
 	if err != nil {
 		return Principal{}, nil, err

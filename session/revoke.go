@@ -39,6 +39,7 @@ type message struct {
 	Except   string   `json:"except,omitempty"`
 	First    bool     `json:"first,omitempty"` // the records may still be there
 	By       string   `json:"by,omitempty"`    // of a first one: who deletes them
+	At       int64    `json:"at,omitempty"`    // when it was sent, in microseconds since 1970
 }
 
 // Revoke ends one session, everywhere. The event is recorded first; then the other gateways are told, the session's record is
@@ -140,6 +141,7 @@ func (m *Manager) RevokeUser(ctx context.Context, userID, except string, event a
 // announce tells every gateway, this one last, and this one only when all is done: until then it goes on to serve the session,
 // so that the user who signs out and got an error can do it again.
 func (m *Manager) announce(ctx context.Context, ended message) error {
+	ended.At = m.o.Now().UnixMicro()
 	text, err := json.Marshal(ended)
 	if err != nil {
 		return fmt.Errorf("publish the end of sessions: %w", err)
@@ -176,6 +178,9 @@ func (m *Manager) apply(text []byte) error {
 		return errors.New("read feed message: unknown kind or user")
 	}
 	now := m.o.Now()
+	if ended.By != m.name && ended.At != 0 {
+		m.o.Observer.Heard(now.Sub(time.UnixMicro(ended.At)))
+	}
 	for _, text := range ended.Sessions {
 		session, ok := parseID(text)
 		if !ok {

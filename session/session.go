@@ -120,7 +120,23 @@ type Options struct {
 	Device func(cookie, userID string) string
 	// Client describes where a request came from, for records; may be nil.
 	Client func(*http.Request) audit.Client
+	// Observer may be nil.
+	Observer Observer
 }
+
+// Observer is told what happens, for metrics. It must not block.
+type Observer interface {
+	// Renewed reports a renewal, or why it was none.
+	Renewed(err error)
+	// Heard reports the end of sessions at another gateway, and how long ago that gateway said so, by the clocks of both.
+	Heard(after time.Duration)
+}
+
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) Renewed(error)       {}
+func (nobody) Heard(time.Duration) {}
 
 // Limits of sessions. The zero value of a field is its default.
 type Limits struct {
@@ -173,6 +189,9 @@ type Manager struct {
 // New returns a Manager, or an error if an option is missing or out of range. Until Run follows the feed, every request is
 // answered from the store.
 func New(o Options) (*Manager, error) {
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
 	switch {
 	case o.Records == nil || o.Counters == nil || o.Feed == nil || o.Keys == nil || o.Accounts == nil || o.Recorder == nil || o.Now == nil || o.Logger == nil:
 		return nil, errors.New("session: an option is missing")
@@ -201,6 +220,19 @@ func (m *Manager) SetLimits(limits Limits) error {
 
 // InStep reports whether revocations of other gateways arrive here at once.
 func (m *Manager) InStep() bool { return m.inStep.Load() }
+
+// Verified is how many verified tokens are remembered.
+func (m *Manager) Verified() int { return int(m.verified.count.Load()) }
+
+// Revoked is how many ended sessions are remembered.
+func (m *Manager) Revoked() int { return int(m.revoked.count.Load()) }
+
+// Followed is when the feed was last read to its end.
+func (m *Manager) Followed() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.followed
+}
 
 // id is a user id or session id in the form in which tables hold it.
 type id [idSize]byte

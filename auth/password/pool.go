@@ -278,6 +278,13 @@ func (pl *Place) Leave() {
 // Runs is how many works were begun: how many verifications really ran, which is what tests ask.
 func (p *Pool) Runs() uint64 { return p.runs.Load() }
 
+// Waiting is how many places are taken in the lines of strangers and of known devices.
+func (p *Pool) Waiting() (strangers, known int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lines[0].places, p.lines[1].places
+}
+
 // Close ends the workers when what they do is done. Who waits gets ErrBusy.
 func (p *Pool) Close() {
 	p.close.Do(func() {

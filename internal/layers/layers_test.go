@@ -33,7 +33,7 @@ var layerOf = map[string]int{
 	// 2, services: put parts together into decisions.
 	"admin": 2, "auth": 2,
 	// 3, edges: speak HTTP, and decide nothing.
-	"admin/client": 3, "admin/httpapi": 3, "internal/sampleapp": 3, "proxy": 3, "web": 3,
+	"admin/client": 3, "admin/httpapi": 3, "internal/sampleapp": 3, "metrics": 3, "proxy": 3, "web": 3,
 	// 4, assembly.
 	"gateway": 4,
 	// 5, the program.
@@ -89,6 +89,7 @@ var importers = []struct {
 	{"golang.org/x/text/language", []string{"web"}, "pages are the only thing that speaks several languages"},
 	{"github.com/boombuler/barcode", []string{"web"}, "QR codes are pictures on pages"},
 	{"github.com/fsnotify/fsnotify", program, "the program loads the configuration, so it sees when that changes"},
+	{"github.com/prometheus/client_golang/", []string{"metrics"}, "what is counted is named in one place, and nothing registers itself globally"},
 	{"github.com/spf13/", program, "only the program has a command line"},
 	{"golang.org/x/term", program, "only the program has a terminal"},
 	{"golang.org/x/sys/unix", []string{"admin/httpapi", "audit", "auth/password", "gateway"}, "system calls stand where they are needed and nowhere else"},
