@@ -10,6 +10,7 @@ const (
 	KindLogin             Kind = "login"               // one request of a login, with its trace
 	KindSessionNotStarted Kind = "session-not-started" // a login was recorded but its session could not be marked live, or made fresher
 	KindStepUp            Kind = "step-up"             // a code for a session that lives, with its trace
+	KindAppToken          Kind = "app-token"           // a program presented an app token: the first time at a gateway, or a wrong one
 	KindLogout            Kind = "logout"
 	KindSessionRevoked    Kind = "session-revoked"
 	KindSessionsRevoked   Kind = "sessions-revoked" // all sessions of a user
@@ -30,6 +31,8 @@ const (
 	KindTOTPEnrolled  Kind = "totp-enrolled"
 	KindTOTPReset     Kind = "totp-reset"
 	KindLockoutReset  Kind = "lockout-reset"
+	KindTokenAdded    Kind = "app-token-added"
+	KindTokenRevoked  Kind = "app-token-revoked"
 	KindAdminRead     Kind = "admin-read" // an administrator looked at something
 
 	KindStarted      Kind = "started"
@@ -46,7 +49,7 @@ const (
 // the disk is full, so that a full disk never keeps a thief signed in.
 func (k Kind) TakesAccessAway() bool {
 	switch k {
-	case KindLogout, KindSessionRevoked, KindSessionsRevoked, KindHandleTheft, KindUserDisabled, KindUserDeleted:
+	case KindLogout, KindSessionRevoked, KindSessionsRevoked, KindHandleTheft, KindUserDisabled, KindUserDeleted, KindTokenRevoked:
 		return true
 	default:
 		return false

@@ -108,7 +108,7 @@ type Activity struct {
 // Activity begins to count for the upgraded connection that r asks for; nil if that is not to be counted.
 func (m *Manager) Activity(r *http.Request, p Principal) *Activity {
 	who, ok := p.subject()
-	if !ok || m.passive(r) {
+	if !ok || p.isOutside() || m.passive(r) {
 		return nil
 	}
 	a := &Activity{m: m, who: who}

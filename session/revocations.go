@@ -16,13 +16,15 @@ const maxRevoked = 1_000_000
 type subject struct {
 	user, session id
 	created       time.Time // of the session
+	since         uint64    // of an outside credential: how much had arrived when it was verified; 0 of a session
 }
 
 // rule ends all sessions of a user but one that began before an instant.
 type rule struct {
 	before time.Time
 	except id
-	until  int64 // Unix seconds
+	until  int64  // Unix seconds
+	number uint64 // of its arrival, counted as arrived is
 }
 
 // revocations are the sessions and users whose tokens are refused, kept until every token of theirs has expired. A verified
@@ -78,6 +80,9 @@ func (r *revocations) covers(who subject) bool {
 }
 
 func (r rule) covers(who subject) bool {
+	if who.since > 0 {
+		return r.touches(who)
+	}
 	return who.created.Before(r.before) && who.session != r.except
 }
 
@@ -102,12 +107,14 @@ func (r *revocations) addUser(x id, before time.Time, except id, now time.Time) 
 	defer s.mu.Unlock()
 	old, held := s.users[x]
 	if held && before.Before(old.before) {
-		return // an older message that arrives again must not take back a newer one
+		old.number = r.arrived.Load() + 1
+		s.users[x] = old // an older message that arrives again must not take back a newer one
+		return
 	}
 	if !held {
 		r.rules.Add(1)
 	}
-	s.users[x] = rule{before: before, except: except, until: now.Add(keepRevocation).Unix()}
+	s.users[x] = rule{before: before, except: except, until: now.Add(keepRevocation).Unix(), number: r.arrived.Load() + 1}
 	for {
 		latest := r.latest.Load()
 		if before.UnixMicro() <= latest || r.latest.CompareAndSwap(latest, before.UnixMicro()) {

@@ -85,7 +85,10 @@ type Principal struct {
 	CreatedAt time.Time
 	ExpiresAt time.Time // the absolute limit
 	Bearer    bool      // presented in Authorization, not in a cookie
+	// AppToken: there is no session; a program presented an app token, whose id the PublicID is. It never used a second factor.
+	AppToken bool
 
+	since      uint64      // of an outside credential: what had arrived when it was verified; 0 of a session
 	epoch      uint64      // of the verified tokens when the session was read
 	assertions *assertions // nil if this gateway does not remember the token
 }

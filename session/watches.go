@@ -46,7 +46,7 @@ func (m *Manager) Ended(p Principal) <-chan struct{} {
 func (p Principal) subject() (subject, bool) {
 	user, ok := parseID(p.UserID)
 	session, valid := parseID(p.SessionID)
-	return subject{user: user, session: session, created: p.CreatedAt}, ok && valid
+	return subject{user: user, session: session, created: p.CreatedAt, since: p.since}, ok && valid
 }
 
 func (w *watches) add(fresh watch) <-chan struct{} {

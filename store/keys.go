@@ -57,6 +57,7 @@ var Kinds = []Kind{
 	{"codes/<shard> <user id>.<client class>", "collection", "15 minutes after its last entry; 30 days while failures run on", "auth/lockout", "wrong codes of one account and client class"},
 	{"pending/<SHA-256 of the challenge>", "record", "5 minutes", "auth", "a login between its first and last step"},
 	{"link/<SHA-256 of the token>", "record", "72 hours, an invitation; deleted when used", "auth/link", "a one-time link, and what was chosen on its page so far"},
+	{"app-token/<shard> <id>", "collection", "the token's end", "auth/apptoken", "an app token: the SHA-256 of it, whose it is, for which route, and when it was used"},
 	{"setup", "record", "kept; the link in it 30 minutes", "auth/link", "the set-up link with its token; once there is an administrator, only that it is closed"},
 	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
 	{"session-of/<public id>", "record", "the session's absolute limit", "session", "the user id and session id behind a public id"},
@@ -112,6 +113,12 @@ func PendingKey(challengeHash string) Key { return Key{ID: "pending/" + challeng
 
 // LinkKey is a one-time link, by the hexadecimal SHA-256 of its token.
 func LinkKey(tokenHash string) Key { return Key{ID: "link/" + tokenHash} }
+
+// AppTokenKey is one app token, by its id.
+func AppTokenKey(id string) Key { return Key{Collection: AppTokenShard(shard(id)), ID: id} }
+
+// AppTokenShard is one of the Shards collections of app tokens.
+func AppTokenShard(n int) Collection { return Collection(fmt.Sprintf("app-token/%02d", n)) }
 
 // SetupKey is the set-up link, of which there is one for all gateways of a store.
 func SetupKey() Key { return Key{ID: "setup"} }

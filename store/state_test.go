@@ -74,6 +74,8 @@ func made() map[string]string {
 		"CodesShard":       string(store.CodesShard(63)) + " " + id + ".stranger",
 		"PendingKey":       store.PendingKey(id).String(),
 		"LinkKey":          store.LinkKey(id).String(),
+		"AppTokenKey":      store.AppTokenKey(id).String(),
+		"AppTokenShard":    string(store.AppTokenShard(7)) + " " + id,
 		"SetupKey":         store.SetupKey().String(),
 		"Sessions":         string(store.Sessions(id)) + " " + id,
 		"SessionKey":       store.SessionKey(id, id).String(),

@@ -28,7 +28,7 @@ var layerOf = map[string]int{
 	"access": 0, "admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
 	"store": 0, "strictjson": 0,
 	// 1, parts: each does one thing over the leaves.
-	"auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "ratelimit": 1, "secrets": 1, "session": 1,
+	"auth/apptoken": 1, "auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "ratelimit": 1, "secrets": 1, "session": 1,
 	"store/boltstore": 1, "store/redisstore": 1,
 	// 2, services: put parts together into decisions.
 	"admin": 2, "auth": 2,
