@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"gatehouse/audit"
+	"gatehouse/auth/apptoken"
 	"gatehouse/auth/device"
 	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
@@ -43,9 +44,9 @@ const (
 var (
 	// ErrForbidden: the caller's role may not do this.
 	ErrForbidden = errors.New("operation not allowed")
-	// ErrNotFound: there is no such account, or no such session.
+	// ErrNotFound: there is no such account, session or app token.
 	ErrNotFound = errors.New("no such object")
-	// ErrConflict: the name is taken.
+	// ErrConflict: the name is taken, or there are as many as there may be.
 	ErrConflict = errors.New("name is taken")
 )
 
@@ -140,6 +141,9 @@ type Options struct {
 	Log       Log
 	LogDir    string // of the audit log
 	Links     *link.Service
+	Tokens    *apptoken.Store
+	// Routes are the names of the routes that app tokens can be for.
+	Routes func() []string
 	// External is the login host: where links lead, and a word that no password may be made of.
 	External *url.URL
 	Now      func() time.Time

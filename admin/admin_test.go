@@ -72,6 +72,18 @@ func operations(k *admintest.Kit, name string) map[admin.Operation]func(context.
 			_, err := s.RevokeSessions(ctx, c, name, why)
 			return err
 		},
+		admin.TokenAdd: func(ctx context.Context, c admin.Caller) error {
+			_, err := s.AddToken(ctx, c, api.NewToken{User: name, Route: "git", Reason: why})
+			return err
+		},
+		admin.TokenList: func(ctx context.Context, c admin.Caller) error { _, err := s.AppTokens(ctx, c, ""); return err },
+		admin.TokenRevoke: func(ctx context.Context, c admin.Caller) error {
+			tokens, err := k.Tokens.OfUser(ctx, userID(k, name))
+			if err != nil || len(tokens) == 0 {
+				return errors.Join(err, errors.New("no app token to revoke"))
+			}
+			return s.RevokeToken(ctx, c, tokens[0].ID, why)
+		},
 		admin.AuditTail: func(ctx context.Context, c admin.Caller) error {
 			_, err := s.OpenTail(ctx, c, admin.Tail{})
 			return err
@@ -90,7 +102,7 @@ func userID(k *admintest.Kit, name string) string {
 	return u.ID
 }
 
-// alice makes a kit with the account alice, who has an authenticator, one session and three failures.
+// alice makes a kit with the account alice, who has an authenticator, one session, an app token and three failures.
 func alice(t *testing.T) (*admintest.Kit, user.User) {
 	t.Helper()
 	k := admintest.New(t)
@@ -103,6 +115,9 @@ func alice(t *testing.T) (*admintest.Kit, user.User) {
 		t.Fatal(err)
 	}
 	k.SignIn(t, u)
+	if _, _, err := k.Tokens.Create(t.Context(), u.ID, "caldav", 0); err != nil {
+		t.Fatal(err)
+	}
 	k.Fail(t, "alice", 3)
 	return k, u
 }
@@ -119,7 +134,7 @@ func TestService_listsEveryOperation(t *testing.T) {
 // somebody else and sees none.
 func TestService_authorises(t *testing.T) {
 	t.Parallel()
-	operatorOnly := []admin.Operation{admin.UserAdd, admin.UserPassword, admin.UserImport, admin.TOTPEnrol}
+	operatorOnly := []admin.Operation{admin.UserAdd, admin.UserPassword, admin.UserImport, admin.TOTPEnrol, admin.TokenAdd}
 	for _, op := range admin.Operations() {
 		for _, caller := range []admin.Caller{admintest.Operator, admintest.Administrator, {Actor: audit.Actor{Type: audit.ActorClient}}} {
 			want := caller.Role == admin.Operator || caller.Role == admin.Administrator && !slices.Contains(operatorOnly, op)
@@ -154,7 +169,7 @@ func TestService_recordsWhoWhyAndWhat(t *testing.T) {
 		admin.UserDisable: audit.KindUserDisabled, admin.UserEnable: audit.KindUserEnabled, admin.UserDelete: audit.KindUserDeleted,
 		admin.UserPassword: audit.KindPasswordSet, admin.UserGroups: audit.KindUserChanged, admin.TOTPEnrol: audit.KindTOTPEnrolled,
 		admin.TOTPReset: audit.KindTOTPReset, admin.LockoutReset: audit.KindLockoutReset, admin.UserShow: audit.KindAdminRead,
-		admin.UserInvite:    audit.KindUserInvited,
+		admin.UserInvite: audit.KindUserInvited, admin.TokenAdd: audit.KindTokenAdded, admin.TokenRevoke: audit.KindTokenRevoked,
 		admin.SessionRevoke: audit.KindSessionRevoked, admin.SessionsRevoke: audit.KindSessionsRevoked, admin.LockoutShow: audit.KindAdminRead,
 	}
 	for op, kind := range kinds {

@@ -60,6 +60,9 @@ const (
 	SessionList    Operation = "session-list"
 	SessionRevoke  Operation = "session-revoke"
 	SessionsRevoke Operation = "sessions-revoke"
+	TokenAdd       Operation = "token-add"
+	TokenList      Operation = "token-list"
+	TokenRevoke    Operation = "token-revoke"
 	KeyList        Operation = "key-list"
 	KeyRotate      Operation = "key-rotate"
 	AuditTail      Operation = "audit-tail"
@@ -97,6 +100,9 @@ var permissions = map[Operation]permission{
 	SessionList:    {both, audit.KindAdminRead},
 	SessionRevoke:  {both, audit.KindSessionRevoked},
 	SessionsRevoke: {both, audit.KindSessionsRevoked},
+	TokenAdd:       {operators, audit.KindTokenAdded}, // whoever sees it can act under that name
+	TokenList:      {both, audit.KindAdminRead},
+	TokenRevoke:    {both, audit.KindTokenRevoked},
 	KeyList:        {both, audit.KindAdminRead},
 	KeyRotate:      {both, audit.KindKeysRotated},
 	AuditTail:      {both, audit.KindAdminRead},

@@ -155,6 +155,9 @@ func (s *Service) DeleteUser(ctx context.Context, c Caller, name, why string) er
 			if err := s.forget(ctx, u.TOTP); err != nil {
 				return err
 			}
+			if err := s.dropTokens(ctx, u.ID); err != nil {
+				return err
+			}
 			return s.parts.Users.Delete(ctx, u.ID)
 		},
 	})

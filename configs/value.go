@@ -228,6 +228,9 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // day is 24 hours: settings do not follow the clocks of summer time.
 const day = 24 * time.Hour
 
+// ParseDuration reads a duration as every setting does, and as the command line does for the same things.
+func ParseDuration(text string) (time.Duration, error) { return parseDuration(text) }
+
 // parseDuration reads what time.ParseDuration does, with days (d) in front if wanted: 90s, 1h30m, 14d, 1d12h.
 func parseDuration(text string) (time.Duration, error) {
 	errForm := errors.New("must be a duration with its unit, as in 30s, 15m, 24h or 14d")

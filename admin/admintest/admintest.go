@@ -15,6 +15,7 @@ import (
 
 	"gatehouse/admin"
 	"gatehouse/audit"
+	"gatehouse/auth/apptoken"
 	"gatehouse/auth/device"
 	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
@@ -107,6 +108,8 @@ func New(t testing.TB) *Kit {
 		Log:       log,
 		LogDir:    filepath.Join(dir, "audit"),
 		Links:     link.New(link.Options{Records: records, Now: k.Now}),
+		Tokens:    apptoken.NewStore(apptoken.Options{Records: records, Now: k.Now}),
+		Routes:    func() []string { return []string{"caldav", "git"} },
 		External:  &url.URL{Scheme: "https", Host: Host},
 		Now:       k.Now,
 		Logger:    logger,

@@ -1,8 +1,8 @@
 // Package api holds the wire types of the administration API: what its handlers answer and its client reads.
 //
 // Every type is JSON with lower-case member names; times are RFC 3339 in UTC, and a member that is absent is not set. No
-// type that is answered holds a password, a hash or a key; the secrets are that of a new [Enrolment] and the link of an
-// [Invitation], each answered once. The routes are described in admin/httpapi/openapi.yaml.
+// type that is answered holds a password, a hash or a key; the secrets are that of a new [Enrolment], the link of an
+// [Invitation] and an [IssuedToken], each answered once. The routes are described in admin/httpapi/openapi.yaml.
 package api
 
 import "time"
@@ -169,6 +169,32 @@ type Session struct {
 	CreatedAt time.Time `json:"created_at"`
 	SeenAt    time.Time `json:"seen_at,omitzero"`
 	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// NewToken asks for an app token.
+type NewToken struct {
+	User  string `json:"user"`
+	Route string `json:"route"` // the name of a configured route
+	// ExpiresIn is how many seconds the token lives; absent or 0 is 90 days, the most is 366 days.
+	ExpiresIn int64  `json:"expires_in,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// Token is an app token, without the token itself.
+type Token struct {
+	ID        string    `json:"id"` // names the token and is no credential
+	User      string    `json:"user"`
+	Route     string    `json:"route"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	// UsedAt is the last use, up to an hour behind; absent if the token was never used.
+	UsedAt time.Time `json:"used_at,omitzero"`
+}
+
+// IssuedToken is a new app token. It is answered once and cannot be asked for again.
+type IssuedToken struct {
+	Token  Token  `json:"token"`
+	Secret string `json:"secret"` // what the program presents
 }
 
 // Key is a signing key, without anything that is secret.

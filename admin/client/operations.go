@@ -131,6 +131,27 @@ func (c *Client) RevokeSessions(ctx context.Context, name, reason string) (int, 
 	return done.Sessions, err
 }
 
+// AppTokens lists the app tokens of one user, or of everybody if name is empty.
+func (c *Client) AppTokens(ctx context.Context, name string) ([]api.Token, error) {
+	query := url.Values{}
+	if name != "" {
+		query.Set("user", name)
+	}
+	return all[api.Token](ctx, c, "/v1/tokens", query)
+}
+
+// AddToken makes an app token.
+func (c *Client) AddToken(ctx context.Context, asked api.NewToken) (api.IssuedToken, error) {
+	var made api.IssuedToken
+	err := c.call(ctx, http.MethodPost, "/v1/tokens", asked, &made)
+	return made, err
+}
+
+// RevokeToken ends an app token.
+func (c *Client) RevokeToken(ctx context.Context, id, reason string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(id), api.Change{Reason: reason}, nil)
+}
+
 // Keys lists the signing keys.
 func (c *Client) Keys(ctx context.Context) ([]api.Key, error) {
 	var page api.Page[api.Key]

@@ -218,6 +218,38 @@ func (x *exchange) revokeSessions() error {
 	return x.answer(http.StatusOK, api.Revoked{Sessions: n})
 }
 
+func (x *exchange) listTokens() error {
+	query, err := x.query("user")
+	if err != nil {
+		return err
+	}
+	page, err := x.service().AppTokens(x.Context(), x.caller, query.Get("user"))
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusOK, page)
+}
+
+func (x *exchange) addToken() error {
+	var body api.NewToken
+	if err := x.decode(api.MaxBody, &body); err != nil {
+		return err
+	}
+	made, err := x.service().AddToken(x.Context(), x.caller, body)
+	if err != nil {
+		return err
+	}
+	return x.answer(http.StatusCreated, made)
+}
+
+func (x *exchange) revokeToken() error {
+	_, reason, err := x.change()
+	if err != nil {
+		return err
+	}
+	return x.done(x.service().RevokeToken(x.Context(), x.caller, x.PathValue("id"), reason))
+}
+
 func (x *exchange) listKeys() error {
 	keys, err := x.service().Keys(x.Context(), x.caller)
 	if err != nil {

@@ -131,6 +131,8 @@ func body(op admin.Operation) string {
 	switch op {
 	case admin.UserAdd:
 		return `{"name":"dora","password":"` + admintest.GoodPassword + `"}`
+	case admin.TokenAdd:
+		return `{"user":"alice","route":"git"}`
 	case admin.UserAddInvited:
 		return `{"name":"erin"}`
 	case admin.UserPassword:

@@ -103,9 +103,10 @@ func TestDocument_hasExactlyTheMembers(t *testing.T) {
 		"Import": api.Import{}, "User": api.User{}, "Imported": api.Imported{}, "Rejected": api.Rejected{},
 		"Enrolment": api.Enrolment{}, "Lockout": api.Lockout{}, "Session": api.Session{}, "Key": api.Key{}, "KeyPage": api.Page[api.Key]{}, "Revoked": api.Revoked{},
 		"UserPage": api.Page[api.User]{}, "LockoutPage": api.Page[api.Lockout]{}, "SessionPage": api.Page[api.Session]{},
+		"NewToken": api.NewToken{}, "Token": api.Token{}, "IssuedToken": api.IssuedToken{}, "TokenPage": api.Page[api.Token]{},
 		"Problem": problem.Problem{},
 	}
-	requests := []string{"Change", "NewUser", "NewInvitation", "NewPassword", "NewGroups", "Import"}
+	requests := []string{"Change", "NewUser", "NewInvitation", "NewPassword", "NewGroups", "Import", "NewToken"}
 	for name, schema := range d.Components.Schemas {
 		value, known := types[name]
 		if !known {

@@ -71,6 +71,7 @@ func newRootCommand(m machine) *cobra.Command {
 		newLockoutCommand(m),
 		newTOTPCommand(m),
 		newSessionCommand(m),
+		newTokenCommand(m),
 		newAuditCommand(m),
 		newKeyCommand(m),
 	)

@@ -35,6 +35,8 @@ func TestScripts(t *testing.T) {
 			"exits":  exits,
 			"fail":   fail,
 			"signin": signIn,
+
+			"revoketoken": revokeToken,
 		},
 	})
 }
@@ -63,6 +65,19 @@ func fail(ts *testscript.TestScript, _ bool, args []string) {
 	times, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Value("kit").(*admintest.Kit).Fail(ts.Value("t").(testing.TB), args[0], times)
+}
+
+// revoketoken NAME REASON revokes the one app token of a name, by the id that is listed.
+func revokeToken(ts *testscript.TestScript, _ bool, args []string) {
+	k, tb := ts.Value("kit").(*admintest.Kit), ts.Value("t").(testing.TB)
+	u, err := k.Users.ByName(tb.Context(), args[0])
+	ts.Check(err)
+	tokens, err := k.Tokens.OfUser(tb.Context(), u.ID)
+	ts.Check(err)
+	if len(tokens) != 1 {
+		ts.Fatalf("%d app tokens, want 1", len(tokens))
+	}
+	ts.Check(ts.Exec("gatehouse", "token", "revoke", tokens[0].ID, "--reason", args[1]))
 }
 
 // signin NAME starts a session.
