@@ -22,6 +22,7 @@ import (
 	"gatehouse/admin/httpapi"
 	"gatehouse/audit"
 	"gatehouse/auth"
+	"gatehouse/auth/apptoken"
 	"gatehouse/auth/device"
 	"gatehouse/auth/link"
 	"gatehouse/auth/lockout"
@@ -83,6 +84,7 @@ type assembly struct {
 	table   *access.Table
 	users   *user.Store
 	flow    *auth.Flow
+	tokens  *auth.AppTokens
 	onboard *auth.Onboarding
 	proxied *proxy.Proxy
 	public  http.Handler
@@ -120,11 +122,15 @@ func (g *assembly) build() error {
 		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
 		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger, Observe: g.metrics.Login,
 	})
+	g.tokens = auth.NewAppTokens(auth.AppTokenOptions{
+		RateLimit: p.limiter, Users: g.users, Passwords: p.passwords, Tokens: p.tokens, Outside: g.sessions, Audit: g.log, Now: g.deps.Now,
+		Logger: g.deps.Logger,
+	})
 	policy := password.Policy{Min: g.config.Login.PasswordMinLength, Max: password.DefaultPolicy.Max}
 	g.onboard = auth.NewOnboarding(g.flow, auth.OnboardingOptions{Links: p.links, Policy: policy, Host: g.config.ExternalURL.Host})
 	service := admin.New(admin.Options{
 		Users: g.users, Passwords: p.passwords, Codes: p.codes, Devices: p.devices, TOTP: p.totp, Sessions: g.sessions, Keys: g.state.keys, Hasher: p.hasher,
-		Policy: policy, Links: p.links, External: g.config.ExternalURL.URL(),
+		Policy: policy, Links: p.links, Tokens: p.tokens, Routes: g.routeNames, External: g.config.ExternalURL.URL(),
 		Log: g.log, LogDir: g.state.logDir, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
 	look, err := site(g.config.Pages)
@@ -163,7 +169,8 @@ func (g *assembly) proxy(pages proxy.Pages) (*proxy.Proxy, error) {
 	}
 	return proxy.New(proxy.Options{
 		Table: g.table, Routes: routes,
-		Sessions: g.sessions, Assertions: g.sessions, Pages: pages, Recorder: g.log, Observer: g.watcher(), External: external,
+		Sessions: g.sessions, Tokens: appTokens{g.tokens, g.sessions}, Assertions: g.sessions, Pages: pages, Recorder: g.log,
+		Observer: g.watcher(), External: external,
 		Client:    func(r *http.Request) clientip.Client { return visitOf(r).client },
 		RequestID: func(r *http.Request) string { return visitOf(r).RequestID },
 		Now:       g.deps.Now, Logger: g.deps.Logger,
@@ -196,6 +203,7 @@ type parts struct {
 	totp             *totp.Service
 	devices          *device.Service
 	links            *link.Service
+	tokens           *apptoken.Store
 }
 
 func (g *assembly) parts() parts {
@@ -217,6 +225,7 @@ func (g *assembly) parts() parts {
 		totp:    totp.New(totp.Options{Counters: g.state.counters, Now: now, Issuer: g.config.ExternalURL.URL().Hostname()}),
 		devices: device.New(device.Options{Records: records, Now: now, Key: keys.device}),
 		links:   link.New(link.Options{Records: records, Now: now}),
+		tokens:  apptoken.NewStore(apptoken.Options{Records: records, Now: now}),
 	}
 	g.users = user.NewStore(user.Options{Records: records, Now: now, NameKey: keys.names, EnrolWithin: login.EnrolmentPeriod})
 	return p

@@ -10,6 +10,7 @@ import (
 
 	"gatehouse/access"
 	"gatehouse/audit"
+	"gatehouse/auth"
 	"gatehouse/problem"
 	"gatehouse/proxy/clientip"
 	"gatehouse/session"
@@ -66,9 +67,12 @@ func (p *Proxy) decide(asked access.Request, find finder) outcome {
 	}
 	var subject *access.Subject
 	if o.signedIn {
-		subject = &access.Subject{Name: o.who.Name, Groups: o.who.Groups, SecondFactor: usedFactor(o.who.Methods), AuthTime: o.who.AuthTime}
+		subject = &access.Subject{Name: o.who.Name, Groups: o.who.Groups, SecondFactor: usedFactor(o.who), AuthTime: o.who.AuthTime}
 	}
 	o.Decision = match.Admit(subject, o.at)
+	if o.Verdict == access.StepUp && o.who.AppToken { // a program cannot show a factor: it has no business here
+		o.Verdict = access.Deny
+	}
 	o.code = verdictCode(o.Verdict)
 	if o.Verdict == access.Deny {
 		p.recordDenial(asked.Address, o)
@@ -87,9 +91,12 @@ func unmatched(err error) problem.Code {
 	return problem.BadRequest // access.ErrPath
 }
 
-// codeOf is the code for an error of the sessions.
+// codeOf is the code for an error of the sessions, or of an app token.
 func codeOf(err error) problem.Code {
+	var refused *auth.Refused
 	switch {
+	case errors.As(err, &refused):
+		return refused.Code
 	case errors.Is(err, session.ErrBadBearer):
 		return problem.SessionRequired
 	case errors.Is(err, session.ErrBadRequest):
@@ -111,9 +118,9 @@ func verdictCode(v access.Verdict) problem.Code {
 	return problem.Forbidden
 }
 
-// usedFactor reports whether anything but a password was presented.
-func usedFactor(methods []string) bool {
-	return slices.ContainsFunc(methods, func(method string) bool { return method != passwordMethod })
+// usedFactor reports whether anything but a password was presented. An app token is no second factor: it is all that there was.
+func usedFactor(who session.Principal) bool {
+	return !who.AppToken && slices.ContainsFunc(who.Methods, func(method string) bool { return method != passwordMethod })
 }
 
 // recordDenial counts a refusal by a rule. The path is not part of it: it is the client's choice, and would make a record of each request.

@@ -143,8 +143,9 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	maps.Copy(header, out.Header) // what ReverseProxy says to the app's connection
 	out.Header = header
 	session.StripRequest(out.Header)
-	if x.who.Bearer {
-		out.Header.Del("Authorization") // any other value is the app's: Authenticate refuses what it finds of ours elsewhere
+	// Any other value is the app's: what claims to be ours was refused, unless nobody could be asked on the way to what is public.
+	if x.who.Bearer || !x.signedIn && len(out.Header["Authorization"]) > 0 && x.proxy.tokens.Claimed(x.in) {
+		out.Header.Del("Authorization")
 	}
 	out.Close = bindsConnection(out.Header["Authorization"])
 	if len(out.Trailer) > 0 {

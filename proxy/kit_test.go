@@ -38,6 +38,8 @@ type people struct {
 	ended  map[string]chan struct{}
 	renews int
 	away   atomic.Bool // the store
+
+	steppedUp atomic.Bool // another gateway has a fresher factor
 }
 
 func principal(name string) session.Principal {
@@ -101,6 +103,10 @@ func (s *people) Renew(context.Context, *http.Request, string) (session.Principa
 }
 
 func (s *people) Activity(*http.Request, session.Principal) *session.Activity { return nil }
+
+func (s *people) SteppedUp(context.Context, session.Principal) (bool, error) {
+	return s.steppedUp.Load(), nil
+}
 
 func (s *people) InStep() bool { return !s.away.Load() }
 

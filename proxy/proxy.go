@@ -36,6 +36,8 @@ type Sessions interface {
 	Renew(ctx context.Context, r *http.Request, origin string) (session.Principal, []*http.Cookie, error)
 	// Activity counts what the client sends on the upgraded connection that r asks for; nil if it is not to be counted.
 	Activity(r *http.Request, p session.Principal) *session.Activity
+	// SteppedUp reports whether the session has got a fresher factor than p says; Renew brings it.
+	SteppedUp(ctx context.Context, p session.Principal) (bool, error)
 	// InStep reports whether revocations arrive.
 	InStep() bool
 	// Ended returns a channel that is closed when the session ends before its time; it is closed already if it has ended.
@@ -67,12 +69,13 @@ type Observer interface {
 	Answered(route string, code problem.Code)
 }
 
-// Options is what a Proxy is made of. All but Observer are required.
+// Options is what a Proxy is made of. All but Observer and Tokens are required.
 type Options struct {
 	// Table says what each request may do; Routes, where what it lets through goes: one for each route of the table, by its index.
 	Table      *access.Table
 	Routes     []Route
 	Sessions   Sessions
+	Tokens     Tokens
 	Assertions Assertions
 	Pages      Pages
 	Recorder   Recorder
@@ -92,6 +95,7 @@ type Proxy struct {
 	table      *access.Table
 	routes     []*route // by their index in the table
 	sessions   Sessions
+	tokens     Tokens
 	assertions Assertions
 	pages      Pages
 	recorder   Recorder
@@ -115,8 +119,11 @@ func New(o Options) (*Proxy, error) {
 	if o.Observer == nil {
 		o.Observer = nobody{}
 	}
+	if o.Tokens == nil {
+		o.Tokens = noTokens{}
+	}
 	p := &Proxy{
-		table: o.Table, sessions: o.Sessions, pages: o.Pages, recorder: o.Recorder, observer: o.Observer, external: o.External,
+		table: o.Table, sessions: o.Sessions, tokens: o.Tokens, pages: o.Pages, recorder: o.Recorder, observer: o.Observer, external: o.External,
 		client: o.Client, requestID: o.RequestID, now: o.Now, logger: o.Logger, assertions: o.Assertions,
 	}
 	buffers, errorLog := newBuffers(), slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
@@ -145,7 +152,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	asked := access.Request{Host: r.Host, Path: wanted.path, Method: r.Method, Address: p.client(r).Address}
-	o := p.decide(asked, func(_ *route, origin string) (session.Principal, []*http.Cookie, error) { return p.find(r, origin) })
+	decide := func(find finder) outcome { return p.decide(asked, find) }
+	o := decide(func(at *route, origin string) (session.Principal, []*http.Cookie, error) {
+		return p.find(r, at, origin)
+	})
+	if o.Verdict == access.StepUp {
+		o = p.fresher(r, decide, o)
+	}
 	if o.code != "" {
 		p.turnAway(w, r, wanted, o)
 		return

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"gatehouse/access"
+	"gatehouse/auth"
 	"gatehouse/problem"
 	"gatehouse/session"
 )
@@ -22,8 +23,14 @@ const (
 	retrySeconds = 5
 )
 
-// find says who sends the request, renewing the access token where it has expired, with the cookies to add to the answer.
-func (p *Proxy) find(r *http.Request, origin string) (session.Principal, []*http.Cookie, error) {
+// find says who sends the request, renewing the access token where it has expired, with the cookies to add to the answer. What claims to be
+// an app token decides alone.
+func (p *Proxy) find(r *http.Request, at *route, origin string) (session.Principal, []*http.Cookie, error) {
+	if len(r.Header["Authorization"]) > 0 {
+		if who, claimed, err := p.tokens.Authenticate(r, at.name); claimed {
+			return who, nil, err
+		}
+	}
 	who, err := p.sessions.Authenticate(r.Context(), r, origin)
 	if errors.Is(err, session.ErrExpired) {
 		return p.sessions.Renew(r.Context(), r, origin)
@@ -37,6 +44,10 @@ func (p *Proxy) turnAway(w http.ResponseWriter, r *http.Request, wanted target, 
 		p.bypass(r, bypassIdentity)
 	}
 	addCookies(w.Header(), o.cookies)
+	if refused := (*auth.Refused)(nil); errors.As(o.cause, &refused) {
+		p.refuseToken(w, r, o.route, refused)
+		return
+	}
 	why := problem.New(o.code)
 	switch {
 	case o.code == problem.Unavailable:
@@ -56,7 +67,7 @@ func (p *Proxy) turnAway(w http.ResponseWriter, r *http.Request, wanted target, 
 
 // askPerson sends a person's navigation to the page where they sign in, or show a fresh factor; and everything else, which could do nothing
 // with a page, a 401. Bearer is the challenge that such an answer must carry (RFC 9110, section 15.5.2), and makes no browser ask for a
-// password by itself.
+// password by itself; programs also hear that an app token would do.
 func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target, o outcome) {
 	page, challenge := loginPath, "Bearer"
 	if o.Verdict == access.StepUp {
@@ -65,6 +76,9 @@ func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target,
 	h := w.Header()
 	if !isDocument(r) {
 		h.Set("WWW-Authenticate", challenge)
+		if o.Verdict == access.SignIn && !isBrowser(r) {
+			h.Add("WWW-Authenticate", basicChallenge)
+		}
 		why := problem.New(o.code)
 		why.LoginURL = p.external + page
 		p.refuse(w, r, o.route, why)

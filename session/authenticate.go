@@ -33,6 +33,16 @@ func (m *Manager) Authenticate(ctx context.Context, r *http.Request, origin stri
 	return m.byCookie(ctx, r, origin, now)
 }
 
+// Claimed reports whether Authorization claims to hold a token of ours, in whatever state.
+func (m *Manager) Claimed(r *http.Request) bool {
+	for _, line := range r.Header["Authorization"] {
+		if _, ours, err := m.bearer([]string{line}); ours || err != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // bearer finds a token of ours in Authorization. Every word counts, whatever scheme stands before it, so that none that an app
 // could read reaches one; but only the form of RFC 6750, section 2.1, is good.
 func (m *Manager) bearer(lines []string) (raw string, ours bool, err error) {
