@@ -51,7 +51,11 @@ func TestManager_Recall_withoutTheStore(t *testing.T) {
 		t.Error("known before it was verified")
 	}
 	reads := 0
-	p := h.admit(t, g, &reads, nil)
+	var p session.Principal
+	eventually(t, "it to be remembered", func() bool { // a feed that is slow for a moment is one that is not followed
+		p = h.admit(t, g, &reads, nil)
+		return recalls(g)
+	})
 	g.line.operations()
 	got, ok := g.Recall(secret, "git")
 	if !ok || got.Name != "alice" || !got.AppToken || g.line.operations() != 0 {
@@ -94,11 +98,10 @@ func TestManager_Recall_forgetsWhatChanged(t *testing.T) {
 		name, end := c.name, c.end
 		open := [2]<-chan struct{}{}
 		for i, g := range []*gateway{here, there} {
-			p := h.admit(t, g, &reads, nil)
-			if !recalls(g) {
-				t.Fatalf("%s: not recalled before", name)
-			}
-			open[i] = g.Ended(p)
+			eventually(t, "it to be remembered before "+name, func() bool {
+				open[i] = g.Ended(h.admit(t, g, &reads, nil))
+				return recalls(g)
+			})
 		}
 		if err := end(); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -113,11 +116,12 @@ func TestManager_Recall_forgetsWhatChanged(t *testing.T) {
 					return false
 				}
 			})
-			p := h.admit(t, g, &reads, nil)
 			if name != "the credential" {
-				if !recalls(g) {
-					t.Errorf("%s: not recalled after it was verified again", name)
-				}
+				var p session.Principal
+				eventually(t, "it to be remembered again after "+name, func() bool {
+					p = h.admit(t, g, &reads, nil)
+					return recalls(g)
+				})
 				select {
 				case <-g.Ended(p):
 					t.Errorf("%s: what is opened afterwards is cut", name)

@@ -27,9 +27,10 @@ type Presented struct {
 func Read(value string) (shown Presented, claimed bool) {
 	scheme, rest, _ := strings.Cut(strings.Trim(value, " \t"), " ")
 	rest = strings.TrimLeft(rest, " ")
-	if name, password, decoded := basic(rest); decoded && strings.EqualFold(scheme, "Basic") {
+	if strings.EqualFold(scheme, "Basic") {
+		name, password, exact := basic(rest)
 		switch {
-		case wellFormed(password):
+		case exact && wellFormed(password):
 			return Presented{Name: name, Basic: true, Text: password}, true
 		case claims(name), claims(password):
 			return Presented{Name: name, Basic: true}, true
@@ -47,15 +48,23 @@ func Read(value string) (shown Presented, claimed bool) {
 	return Presented{}, false
 }
 
-// basic reads user-id and password of RFC 7617, section 2.
-func basic(text string) (name, password string, ok bool) {
-	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "= \t"))
-	decoded, err := base64.RawStdEncoding.DecodeString(text)
-	if err != nil {
-		return "", "", false
+// basic reads user-id and password of RFC 7617, section 2. It reads what the most forgiving decoder would: either alphabet, nothing but its
+// letters, and up to the first padding. exact is false unless this is the only reading.
+func basic(text string) (name, password string, exact bool) {
+	letters, _, _ := strings.Cut(strings.NewReplacer("-", "+", "_", "/").Replace(text), "=")
+	letters = strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' {
+			return c
+		}
+		return -1
+	}, letters)
+	if len(letters)%4 == 1 {
+		letters = letters[:len(letters)-1]
 	}
-	name, password, ok = strings.Cut(string(decoded), ":")
-	return name, password, ok
+	decoded, _ := base64.RawStdEncoding.DecodeString(letters) // of these letters every text of this length is one
+	name, password, _ = strings.Cut(string(decoded), ":")
+	encoded := base64.StdEncoding.EncodeToString(decoded)
+	return name, password, text == encoded || text == strings.TrimRight(encoded, "=")
 }
 
 // claims reports whether a text says that it is a token.

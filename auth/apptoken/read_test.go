@@ -34,6 +34,8 @@ func TestRead(t *testing.T) {
 		{"basic, longer", basicOf("alice", sample+"A"), apptoken.Presented{Name: "alice", Basic: true}, true},
 		{"basic, another case", basicOf("alice", strings.ToLower(sample)), apptoken.Presented{Name: "alice", Basic: true}, true},
 		{"basic, blank before", basicOf("alice", " "+sample), apptoken.Presented{Name: "alice", Basic: true}, true},
+		{"basic, more behind the padding", basicOf("alice", sample) + "A", apptoken.Presented{Name: "alice", Basic: true}, true},
+		{"basic, a blank within", basicOf("alice", sample)[:20] + " " + basicOf("alice", sample)[20:], apptoken.Presented{Name: "alice", Basic: true}, true},
 		{"basic, not encoded", "Basic " + sample, apptoken.Presented{}, true},
 		{"bearer, cut", "Bearer " + sample[:20], apptoken.Presented{}, true},
 		{"bearer, other case of the token", "Bearer " + strings.ToUpper(sample), apptoken.Presented{}, true},
