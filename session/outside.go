@@ -37,7 +37,7 @@ func (m *Manager) Admit(ctx context.Context, secret, audience string, read func(
 	}
 	p.CreatedAt, p.since = now, since
 	keys := m.o.Keys.Current()
-	expires := now.Add(m.o.AccessLifetime)
+	expires := now.Add(m.limits.Load().AccessLifetime)
 	if p.ExpiresAt.Before(expires) {
 		expires = p.ExpiresAt
 	}
