@@ -27,7 +27,7 @@ import (
 // usage is what a process holds.
 type usage struct {
 	goroutines, descriptors int
-	resident                int64 // bytes
+	memory                  int64 // bytes; without the pages of files, which the system takes back as it likes
 }
 
 func measure(t *testing.T) usage {
@@ -37,15 +37,25 @@ func measure(t *testing.T) usage {
 		t.Fatal(err)
 	}
 	debug.FreeOSMemory()
-	text, err := os.ReadFile("/proc/self/statm")
+	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var size, resident int64
-	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+	var kilobytes int64
+	_, rest, _ := strings.Cut(string(text), "\nRssAnon:")
+	if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
 		t.Fatal(err)
 	}
-	return usage{runtime.NumGoroutine(), len(open), resident * int64(os.Getpagesize())}
+	return usage{runtime.NumGoroutine(), len(open), kilobytes << 10}
+}
+
+// settled measures when what the rounds before have left behind has settled.
+func settled(t *testing.T) (u usage) {
+	t.Helper()
+	for last := -1; last != u.goroutines; time.Sleep(200 * time.Millisecond) {
+		last, u = u.goroutines, measure(t)
+	}
+	return u
 }
 
 // Room that is no growth: connections that are kept for the next request, and pages that the runtime or the race detector
@@ -55,28 +65,31 @@ const (
 	spareBytes = 48 << 20
 )
 
+// backTo waits for what is held to come back to where it was.
+func backTo(t *testing.T, before usage, what string) {
+	t.Helper()
+	var after usage
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		after = measure(t)
+		if after.goroutines <= before.goroutines+spareParts && after.descriptors <= before.descriptors+spareParts &&
+			after.memory <= before.memory+spareBytes {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("before %+v, after %s %+v", before, what, after)
+		}
+	}
+	t.Logf("proof: before %+v, after %s %+v", before, what, after)
+}
+
 // comesBack plays a few rounds to warm up, measures, plays all of them, and wants what is held to come back to where it was.
 func comesBack(t *testing.T, rounds int, play func(from, to int)) {
 	t.Helper()
 	warm := max(rounds/4, 32)
 	play(0, warm)
-	var before usage
-	for last := -1; last != before.goroutines; time.Sleep(200 * time.Millisecond) { // until what the warming left has settled
-		last, before = before.goroutines, measure(t)
-	}
+	before := settled(t)
 	play(warm, warm+rounds)
-	var after usage
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		after = measure(t)
-		if after.goroutines <= before.goroutines+spareParts && after.descriptors <= before.descriptors+spareParts &&
-			after.resident <= before.resident+spareBytes {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("before %+v, after %d rounds %+v", before, rounds, after)
-		}
-	}
-	t.Logf("before %+v, after %d rounds %+v", before, rounds, after)
+	backTo(t, before, decimal(rounds)+" rounds")
 }
 
 // several runs do for each number, a few at a time.
