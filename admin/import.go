@@ -51,6 +51,8 @@ func (s *Service) Import(ctx context.Context, c Caller, file api.Import) (api.Im
 			}
 			if err != nil {
 				countAdded(details, added)
+			} else {
+				err = s.endSetup(ctx, added...)
 			}
 			if errors.Is(err, user.ErrNameTaken) {
 				return &RefusedError{Detail: fmt.Sprintf("After %d of %d accounts the name %q was taken meanwhile. Import the file again.",

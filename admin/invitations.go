@@ -34,6 +34,9 @@ func (s *Service) AddInvited(ctx context.Context, c Caller, n api.NewInvitation)
 			if u, err = s.parts.Users.Add(ctx, u); err != nil {
 				return translate(err)
 			}
+			if err = s.endSetup(ctx, u); err != nil {
+				return err
+			}
 			made, err = s.invite(ctx, u)
 			return translate(err)
 		},

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"gatehouse/admin/api"
@@ -81,14 +82,25 @@ func (s *Service) AddUser(ctx context.Context, c Caller, n api.NewUser) (api.Use
 			return nil
 		},
 		act: func(ctx context.Context, _ audit.Record) (err error) {
-			u, err = s.parts.Users.Add(ctx, u)
-			return translate(err)
+			if u, err = s.parts.Users.Add(ctx, u); err != nil {
+				return translate(err)
+			}
+			return s.endSetup(ctx, u)
 		},
 	})
 	if err != nil {
 		return api.User{}, err
 	}
 	return userOf(u), nil
+}
+
+// endSetup closes the set-up link for ever once there is an administrator, by whatever way: it must not open again when the account is
+// gone. Where this fails the account is there, and the next start closes the link.
+func (s *Service) endSetup(ctx context.Context, made ...user.User) error {
+	if !slices.ContainsFunc(made, func(u user.User) bool { return slices.Contains(u.Groups, user.Administrators) }) {
+		return nil
+	}
+	return s.parts.Links.CloseSetup(ctx)
 }
 
 // words are what somebody who guesses the account's password would try first.
@@ -120,6 +132,7 @@ func (s *Service) SetGroups(ctx context.Context, c Caller, name string, groups [
 		},
 		edit:     func(u *user.User) error { u.Groups = groups; return nil },
 		sessions: true,
+		after:    func(ctx context.Context, u user.User) error { return s.endSetup(ctx, u) },
 	})
 }
 

@@ -34,6 +34,7 @@ import (
 	"gatehouse/proxy"
 	"gatehouse/proxy/clientip"
 	"gatehouse/ratelimit"
+	"gatehouse/secrets"
 	"gatehouse/session"
 	"gatehouse/store"
 	"gatehouse/web"
@@ -177,13 +178,16 @@ func (g *assembly) proxy(pages proxy.Pages) (*proxy.Proxy, error) {
 	})
 }
 
+// maxAdminToken is how much of the administration token's file is read, in bytes.
+const maxAdminToken = 4 << 10
+
 // buildAdmin makes the administration API: operators on the socket by their uid, token holders on TCP.
 func (g *assembly) buildAdmin(service *admin.Service) error {
 	options := httpapi.Options{Service: service, Logger: g.deps.Logger, Operators: []uint32{0, uint32(os.Getuid())}}
 	if g.config.AdminTokenFile != "" {
-		text, err := os.ReadFile(g.config.AdminTokenFile)
+		text, err := secrets.ReadFile(g.config.AdminTokenFile, maxAdminToken)
 		if err != nil {
-			return fmt.Errorf("read the administration token: %w", err)
+			return fmt.Errorf("read admin_token_file: %w", err)
 		}
 		token, err := httpapi.NewToken("admin-token-file", strings.TrimSpace(string(text)))
 		if err != nil {

@@ -24,8 +24,8 @@ const (
 var (
 	// ErrBadRootKey: the text is not 32 bytes in base64.
 	ErrBadRootKey = errors.New("root key is not 32 random bytes in base64; `gatehouse key new-root` prints one")
-	// ErrExposedRootKey: somebody else than the owner may read the file.
-	ErrExposedRootKey = errors.New("root key file can be read by others than its owner; `chmod 600` it, and replace the key if somebody may have read it")
+	// ErrExposed: somebody else than the owner may read the file.
+	ErrExposed = errors.New("can be read by others than its owner; `chmod 600` it, and replace what is in it if somebody may have read it")
 )
 
 // RootKey seals the keyring. It is never stored by Gatehouse but in the file that the operator chose, and cannot be printed.
@@ -56,28 +56,12 @@ func ReadRootKey(text string) (RootKey, error) {
 	return root, nil
 }
 
-// LoadRootKey reads the root key from a file that is not exposed; otherwise ErrExposedRootKey. The permissions are those of the
-// opened file, so it cannot be exchanged between the check and the reading.
+// LoadRootKey reads the root key from a file that is not exposed; otherwise ErrExposed.
 func LoadRootKey(path string) (RootKey, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return RootKey{}, fmt.Errorf("open root key file: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return RootKey{}, fmt.Errorf("check root key file: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return RootKey{}, fmt.Errorf("root key file %s is not a regular file", path)
-	}
-	if exposed(info) {
-		return RootKey{}, fmt.Errorf("%s: %w", path, ErrExposedRootKey)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, rootKeyText))
+	text, err := ReadFile(path, rootKeyText)
 	defer clear(text)
 	if err != nil {
-		return RootKey{}, fmt.Errorf("read root key file: %w", err)
+		return RootKey{}, fmt.Errorf("root key file: %w", err)
 	}
 	root, err := ReadRootKey(string(text))
 	if err != nil {
@@ -86,7 +70,28 @@ func LoadRootKey(path string) (RootKey, error) {
 	return root, nil
 }
 
-// exposed reports whether others may use the file. Nobody's root key is for everybody. A group may read only a file that
+// ReadFile reads at most limit bytes of a file that holds a secret. It returns ErrExposed if others may read the file. The permissions are
+// those of the opened file, so it cannot be exchanged between the check and the reading.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if exposed(info) {
+		return nil, fmt.Errorf("%s: %w", path, ErrExposed)
+	}
+	return io.ReadAll(io.LimitReader(file, limit))
+}
+
+// exposed reports whether others may use the file. Nobody's secret is for everybody. A group may read only a file that
 // another user handed to this process: credentials of systemd and of container runtimes are root's, with mode 0440.
 func exposed(info os.FileInfo) bool {
 	mode := info.Mode().Perm()

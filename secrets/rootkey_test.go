@@ -86,9 +86,9 @@ func TestLoadRootKey_refusesWhatIsNotSafe(t *testing.T) {
 		want error
 	}{
 		"missing":        {filepath.Join(dir, "none"), fs.ErrNotExist},
-		"world-readable": {file("world", good, 0o604), secrets.ErrExposedRootKey},
-		"group-readable": {file("group", good, 0o640), secrets.ErrExposedRootKey},
-		"world-writable": {file("writable", good, 0o602), secrets.ErrExposedRootKey},
+		"world-readable": {file("world", good, 0o604), secrets.ErrExposed},
+		"group-readable": {file("group", good, 0o640), secrets.ErrExposed},
+		"world-writable": {file("writable", good, 0o602), secrets.ErrExposed},
 		"empty":          {file("empty", "", 0o600), secrets.ErrBadRootKey},
 		"short":          {file("short", good[:20], 0o600), secrets.ErrBadRootKey},
 	} {

@@ -237,7 +237,7 @@ func (s *Service) change(ctx context.Context, kind Kind, token string, edit func
 // Finish ends a link whose account is complete. Of the set-up link nothing remains but that there was one.
 func (s *Service) Finish(ctx context.Context, kind Kind, token string) error {
 	if kind == Setup {
-		return s.closeSetup(ctx)
+		return s.CloseSetup(ctx)
 	}
 	if err := s.options.Records.Delete(ctx, keyOf(kind, token), 0); err != nil {
 		return fmt.Errorf("finish link: %w", err)
@@ -281,8 +281,8 @@ func (s *Service) OpenSetup(ctx context.Context, administrator func(context.Cont
 	return l.Token, l.Expires, !l.Done, nil
 }
 
-// closeSetup ends the set-up link for ever.
-func (s *Service) closeSetup(ctx context.Context) error {
+// CloseSetup ends the set-up link for ever: there is an administrator.
+func (s *Service) CloseSetup(ctx context.Context) error {
 	value, err := json.Marshal(done())
 	if err != nil {
 		return err
