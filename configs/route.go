@@ -157,12 +157,15 @@ const (
 	Denied   Access = "denied"
 )
 
+// OnlyRoute is the name of the route where none are configured.
+const OnlyRoute RouteName = "app"
+
 // AppRoutes is the routes of the gateway, complete: with names, ports of hosts, and the time limits that proxy gives. Where no routes
-// were configured it is one, for everything on the login host, whose upstreams are upstream or, for the sample app, none.
+// were configured it is one, OnlyRoute, for everything on the login host, whose upstreams are upstream or, for the sample app, none.
 func (c Config) AppRoutes() []Route {
 	routes := slices.Clone(c.Routes)
 	if len(routes) == 0 {
-		routes = []Route{{}}
+		routes = []Route{{Name: OnlyRoute}}
 		if !c.Upstream.IsZero() {
 			routes[0].Upstreams = []Upstream{{c.Upstream}}
 		}

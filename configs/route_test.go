@@ -107,7 +107,7 @@ func TestConfig_hasOneRouteWithoutRoutes(t *testing.T) {
 	t.Parallel()
 	for content, upstreams := range map[string]string{"": "[]", "upstream: http://127.0.0.1:9": "[http://127.0.0.1:9]"} {
 		routes := load(t, content).Config.AppRoutes()
-		if len(routes) != 1 || routes[0].Host != "localhost:8080" || routes[0].Path != "/" || routes[0].Name != "localhost-8080" ||
+		if len(routes) != 1 || routes[0].Host != "localhost:8080" || routes[0].Path != "/" || routes[0].Name != "app" ||
 			fmt.Sprint(routes[0].Upstreams) != upstreams || len(routes[0].Rules) != 1 || routes[0].Rules[0].Access != configs.SignedIn {
 			t.Errorf("%q: got %+v", content, routes)
 		}
