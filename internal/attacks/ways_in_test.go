@@ -23,10 +23,9 @@ const verifyPath = "/.gatehouse/login/verify"
 // besieged is a target with alice, who has a second factor, a session and an app token that was not used yet.
 type besieged struct {
 	*target
-	held  *gatewaytest.Browser // signed in, on a device that is not known
-	made  api.IssuedToken
-	seed  string
-	codes int // asked for
+	held *gatewaytest.Browser // signed in, on a device that is not known
+	made api.IssuedToken
+	seed string
 }
 
 func besiege(t *testing.T) *besieged {
