@@ -65,6 +65,7 @@ var Kinds = []Kind{
 	{"handle/<session id>.<host tag>", "counter", "the session's absolute limit", "session", "which handle of a host was presented last, and when first"},
 	{"bucket/<address or prefix>", "counter", "until the bucket is full again", "ratelimit", "token bucket of a client address (GCRA, microseconds)"},
 	{"totp/<enrolment id>", "counter", "kept until the enrolment ends", "auth/totp", "last used time step"},
+	{"acme/<directory tag>.<name>", "record", "kept; challenges 1 hour, the turn 5 minutes", "certificate", "ACME account, certificates with their keys, answers to challenges, and whose turn to order it is"},
 	{FeedKey, "feed", "kept; messages 15 minutes, the newest stays", "session", "revocations, to every gateway"},
 }
 
@@ -147,6 +148,9 @@ func BucketKey(prefix netip.Prefix) CounterKey { return CounterKey("bucket/" + p
 
 // TOTPKey is the last used time step of an enrolment.
 func TOTPKey(enrolmentID string) CounterKey { return CounterKey("totp/" + enrolmentID) }
+
+// ACMEKey is what is kept for an ACME authority, given as a tag of its directory: an account, a certificate, a challenge, the turn.
+func ACMEKey(directoryTag, name string) Key { return Key{ID: "acme/" + directoryTag + "." + name} }
 
 // shard spreads ids over the shards. Ids are random or an HMAC, so any stable function of all their bytes does.
 func shard(id string) int {

@@ -83,6 +83,7 @@ func made() map[string]string {
 		"SessionsEndedKey": store.SessionsEndedKey(id).String(),
 		"HandleKey":        string(store.HandleKey(id, id)),
 		"BucketKey":        string(store.BucketKey(netip.MustParsePrefix("2001:db8::/48"))),
+		"ACMEKey":          store.ACMEKey(id, "login.example.com").String(),
 		"TOTPKey":          string(store.TOTPKey(id)),
 	}
 }

@@ -28,7 +28,8 @@ var layerOf = map[string]int{
 	"access": 0, "admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
 	"store": 0, "strictjson": 0,
 	// 1, parts: each does one thing over the leaves.
-	"auth/apptoken": 1, "auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "ratelimit": 1, "secrets": 1, "session": 1,
+	"auth/apptoken": 1, "auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "certificate": 1, "listener": 1,
+	"ratelimit": 1, "secrets": 1, "session": 1,
 	"store/boltstore": 1, "store/redisstore": 1,
 	// 2, services: put parts together into decisions.
 	"admin": 2, "auth": 2,
@@ -82,6 +83,8 @@ var importers = []struct {
 	{"golang.org/x/text/secure/precis", []string{"auth/user"}, "one function makes the canonical name"},
 	{"golang.org/x/time/rate", []string{"ratelimit", "session"}, "limits of clients are counted in one place"},
 	{"golang.org/x/net/http/httpguts", []string{"proxy", "proxy/clientip"}, "only the proxy reads header lists itself"},
+	{"golang.org/x/crypto/acme", []string{"certificate"}, "one package decides what is ordered, and no request does"},
+	{"github.com/pires/go-proxyproto", []string{"listener"}, "one package decides whose word about a client's address is taken"},
 	{"github.com/felixge/httpsnoop", []string{"gateway", "proxy", "web"}, "only edges wrap answers"},
 	{"github.com/knadh/koanf/", []string{"configs"}, "configuration is read in one place"},
 	{"github.com/goccy/go-yaml", []string{"configs", "auth/user"}, "YAML is for the configuration and for imported user files"},
