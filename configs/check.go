@@ -36,7 +36,8 @@ func check(cfg Config, origins map[string]Place, known []Problem) []Problem {
 		{c.upstream, []string{"upstream", "external_url", "listen", "admin_listen"}},
 		{c.storeCA, []string{"store_ca_file", "store"}},
 		{c.rootKey, []string{"root_key", "root_key_file", "store"}},
-		{c.admin, []string{"admin_listen", "admin_token_file", "listen", "data"}},
+		{c.admin, []string{"admin_listen", "admin_token_file", "admin_tls.cert_file", "listen", "data"}},
+		{c.adminTLS, []string{"admin_listen", "admin_tls.cert_file", "admin_tls.key_file"}},
 		{c.routes, nil},
 		{c.tls, []string{"tls.cert_file", "tls.key_file", "external_url", "listen"}},
 		{c.acme, []string{"tls.acme.directory", "tls.acme.accept_terms", "external_url", "listen"}},
@@ -180,12 +181,20 @@ func (c *checker) admin() {
 	switch {
 	case !ok:
 		c.problem("admin_listen", "must be unix:PATH or host:port, not %q", addr)
-	case host != "localhost" && !loopbackAddress(host):
-		c.problem("admin_listen", "is not a loopback address; beyond this machine administration needs TLS, which this version cannot serve: use the Unix socket, or loopback with a tunnel")
+	case host != "localhost" && !loopbackAddress(host) && c.cfg.AdminTLS.CertFile == "":
+		c.problem("admin_listen", "is not a loopback address; beyond this machine administration needs admin_tls, or use the Unix socket, or loopback with a tunnel")
 	case c.cfg.AdminTokenFile == "":
 		c.problem("admin_listen", "is a TCP address, which every process of this machine can reach, so it needs admin_token_file")
 	case sameListener(addr, c.cfg.Listen) && port != "0":
 		c.problem("admin_listen", "must not be the public listener")
+	}
+}
+
+func (c *checker) adminTLS() {
+	t := c.cfg.AdminTLS
+	c.pair("admin_tls.", t.CertFile, t.KeyFile)
+	if _, isSocket := strings.CutPrefix(c.cfg.AdminListen, UnixPrefix); isSocket && t.CertFile != "" {
+		c.problem("admin_tls.cert_file", "is for a TCP admin_listen; the socket needs no encryption")
 	}
 }
 
@@ -217,7 +226,35 @@ func (c *checker) acme() {
 		c.problem("tls.acme.accept_terms", "must be true for ACME to be used: it says that you accept the terms of the authority")
 	case a.AcceptTerms && c.cfg.ExternalURL.Scheme != "https":
 		c.problem("tls.acme.accept_terms", "gets certificates, and external_url %s is not https", c.cfg.ExternalURL)
+	case a.AcceptTerms:
+		c.acmeHosts()
 	}
+}
+
+// acmeHosts refuses hosts for which an authority cannot find out, over HTTP or TLS, whose they are (RFC 8555, section 8.3; RFC 8737).
+func (c *checker) acmeHosts() {
+	if why := notForACME(c.cfg.ExternalURL.URL().Hostname()); why != "" {
+		c.problem("external_url", "%s, for which ACME gives no certificate; use tls.cert_file", why)
+	}
+	for i, r := range c.cfg.Routes {
+		name, _ := r.Host.split()
+		if why := notForACME(name); r.Host != "" && why != "" {
+			c.problem(element("routes", i)+".host", "%s, for which ACME gives no certificate; name the hosts one by one, or use tls.cert_file", why)
+		}
+	}
+}
+
+func notForACME(name string) string {
+	_, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	switch {
+	case strings.HasPrefix(name, "*."):
+		return "is a wildcard"
+	case err == nil:
+		return "is an address"
+	case !strings.Contains(name, "."), strings.HasSuffix(name, ".localhost"):
+		return "is a name of this machine or network only"
+	}
+	return ""
 }
 
 func (c *checker) hsts() {

@@ -63,11 +63,14 @@ type Config struct {
 	RootKeyFile string `config:"root_key_file" restart:"required" flag:"file with 32 random bytes in base64 (default: DATA/root.key with bolt)"`
 
 	// AdminListen is where the administration API answers: unix:PATH or host:port. Empty means unix:admin.sock in the data
-	// folder, which the file system guards. A TCP address needs admin_token_file and must be loopback.
-	AdminListen string `config:"admin_listen" restart:"required" flag:"administration API, unix:PATH or loopback host:port (default: unix:DATA/admin.sock)"`
+	// folder, which the file system guards. A TCP address needs admin_token_file and, off loopback, admin_tls.
+	AdminListen string `config:"admin_listen" restart:"required" flag:"administration API, unix:PATH or host:port (default: unix:DATA/admin.sock)"`
 
 	// AdminTokenFile holds the token that callers of a TCP admin_listen present, readable by its owner alone.
 	AdminTokenFile string `config:"admin_token_file" flag:"file with the token for a TCP --admin-listen"`
+
+	// AdminTLS is the encryption of a TCP admin_listen.
+	AdminTLS AdminTLS `config:"admin_tls" restart:"required"`
 
 	// TrustedProxies lists the networks whose X-Forwarded headers are believed, as in [10.0.0.7, 192.168.1.0/24]. Empty means
 	// nobody's. Whoever is listed decides which address an attempt is counted for, so list proxies, never clients.
@@ -92,6 +95,9 @@ type Config struct {
 	// [10.0.0.7]: load balancers that pass on TCP. From these no connection is accepted without it, from all others none with it. Empty
 	// means nobody's.
 	ProxyProtocol []netip.Prefix `config:"proxy_protocol" restart:"required"`
+
+	// Connections bounds how many connections may be open at listen, and at http_listen.
+	Connections Connections `config:"connections" restart:"required"`
 
 	// MetricsListen is the address of a listener for Prometheus, as in 127.0.0.1:9100, without a login. Empty means none.
 	MetricsListen string `config:"metrics_listen" restart:"required" flag:"address for Prometheus, as in 127.0.0.1:9100 (default: none)"`
@@ -165,6 +171,27 @@ type ACME struct {
 	// CAFile holds the certificates, in PEM, of the authorities that may vouch for the directory itself, in place of those of the system:
 	// for an authority of your own.
 	CAFile string `config:"ca_file"`
+}
+
+// AdminTLS holds the settings of TLS on the administration listener. Both files are read anew when they change.
+type AdminTLS struct {
+	// CertFile is the certificate of the administration listener, in PEM, with those of the authorities between it and the root. With
+	// key_file.
+	CertFile string `config:"cert_file"`
+
+	// KeyFile is the key of cert_file, in PEM, readable by its owner alone.
+	KeyFile string `config:"key_file"`
+}
+
+// Connections holds the bounds of open connections. One that is too many is closed at once.
+type Connections struct {
+	// Max is how many may be open at one listener. 0 means half as many as the process may have files open, because a request takes
+	// another one to its app, and never more than 20000.
+	Max int `config:"max" min:"0" max:"1000000"`
+
+	// PerAddress is how many of them one IPv4 address or one IPv6 /64 may have open, as the socket sees it. Peers in trusted_proxies,
+	// proxy_protocol and forward_auth.peers have no bound of their own. 0 means no bound.
+	PerAddress int `config:"per_address" min:"0" max:"1000000"`
 }
 
 // AccessLog holds the settings of the access log.
@@ -332,11 +359,12 @@ func defaults() Config {
 			ResponseHeaderTimeout: time.Minute,
 			IdleTimeout:           90 * time.Second,
 		},
-		HSTS:      unset,
-		TLS:       TLS{ACME: ACME{Directory: LetsEncrypt}},
-		AccessLog: AccessLog{Format: "json"},
-		Pages:     Pages{Name: "Gatehouse", Language: "en"},
-		Log:       Log{Level: "info", Format: "text"},
+		HSTS:        unset,
+		Connections: Connections{PerAddress: 500},
+		TLS:         TLS{ACME: ACME{Directory: LetsEncrypt}},
+		AccessLog:   AccessLog{Format: "json"},
+		Pages:       Pages{Name: "Gatehouse", Language: "en"},
+		Log:         Log{Level: "info", Format: "text"},
 	}
 }
 

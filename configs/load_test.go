@@ -298,7 +298,7 @@ func TestLoad_refuses(t *testing.T) {
 		{"a store without a host", "store: redis:///0", nil, "is not a URL of the form"},
 		{"a named database", "store: redis://h/zero", nil, "number of a database"},
 		{"TCP administration without a token", "admin_listen: 127.0.0.1:9001", nil, "needs admin_token_file"},
-		{"TCP administration beyond this machine", "admin_listen: 10.0.0.1:9001\nadmin_token_file: t", nil, "needs TLS, which this version cannot serve"},
+		{"TCP administration beyond this machine", "admin_listen: 10.0.0.1:9001\nadmin_token_file: t", nil, "administration needs admin_tls"},
 		{"TCP administration on all addresses", "admin_listen: ':9001'\nadmin_token_file: t", nil, "not a loopback address"},
 		{"administration on the public listener", "admin_listen: 127.0.0.1:8080\nadmin_token_file: t", nil, "must not be the public listener"},
 		{"a socket without a path", "admin_listen: 'unix:'", nil, "has no path"},

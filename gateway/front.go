@@ -26,6 +26,7 @@ type front struct {
 	address  string // the same with its port in any case
 	loopback bool   // the external host is a loopback name, so its other spellings are sent there
 	origin   string
+	security string // Strict-Transport-Security; empty for none
 	apps     *access.Table
 	carries  bool // the login host carries an app
 	login    *web.Edge
@@ -75,7 +76,7 @@ func (g *assembly) front(login *web.Edge, app http.Handler) http.Handler {
 	return &front{
 		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
 		loopback: external.Local(), origin: external.String(), apps: g.table, carries: LoginHostHasApp(g.config),
-		login: login, app: app, health: g.health(), log: g.deps.Logger,
+		security: transportSecurity(g.config), login: login, app: app, health: g.health(), log: g.deps.Logger,
 	}
 }
 
@@ -85,6 +86,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		RequestID: rand.Text(), Address: client.Address, Network: clientip.Network(client.Address), Claimed: client.Claimed,
 	}})
 	defer f.lastResort(w, r)
+	if f.security != "" {
+		w.Header().Set("Strict-Transport-Security", f.security) // the proxy leaves an app's own in its place
+	}
 	handler, ours := f.choose(r)
 	if ours && proxy.Ambiguous(r) { // the proxy sees to its own answers
 		w.Header().Set("Connection", "close")

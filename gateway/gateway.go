@@ -72,6 +72,9 @@ type Gateway struct {
 	checked  storeCheck
 	stopping atomic.Bool
 
+	encryption encryption
+	tooMany    atomic.Uint64 // connections that were closed because too many were open
+
 	reloading sync.Mutex // held while the configuration is loaded anew
 	current   atomic.Pointer[assembly]
 	refused   atomic.Bool  // the last reload changed nothing
@@ -103,6 +106,9 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 	g.clock = newClockWatch(deps, s.log)
 	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers})
 	g.sessions, err = g.openSessions()
+	if err == nil {
+		g.encryption, err = g.openEncryption()
+	}
 	if err == nil {
 		var first *assembly
 		if first, err = g.assemble(config); err == nil {

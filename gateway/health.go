@@ -52,6 +52,9 @@ func (g *Gateway) ready(ctx context.Context) Readiness {
 	if g.stopping.Load() {
 		parts["listener"] = Part{State: stateFailed, Note: "the gateway is stopping: send nobody here any more"}
 	}
+	if len(g.encryption.all()) > 0 {
+		parts["certificate"] = g.certificatePart()
+	}
 	if err := g.log.Healthy(); err != nil {
 		g.deps.Logger.WarnContext(ctx, "audit log is not healthy", "error", err)
 		parts["audit"] = Part{State: stateFailed, Note: "records cannot be written: logins and changes are refused"}

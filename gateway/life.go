@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -43,6 +44,11 @@ func (g *assembly) warnings() []string {
 		all = append(all, "plain HTTP on localhost: for trying out on this machine. Chromium and Firefox keep Secure cookies there, Safari does not; "+
 			"cookies of localhost are shared by all its ports.")
 	}
+	all = append(all, g.uncovered()...)
+	if most := descriptors() / 2; g.config.Connections.Max > most {
+		all = append(all, fmt.Sprintf("connections.max is %d, and the process may have %d files open, which is enough for half as many connections.",
+			g.config.Connections.Max, 2*most))
+	}
 	switch {
 	case g.needsSample():
 		all = append(all, "no --upstream: a built-in sample app stands behind the door.")
@@ -82,6 +88,9 @@ func (g *Gateway) closeParts() {
 func (g *Gateway) adminServer() *http.Server {
 	s := g.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().admin.ServeHTTP(w, r) }))
 	s.ConnContext = httpapi.ConnContext
+	if g.encryption.admin != nil {
+		encrypt(s, g.encryption.admin)
+	}
 	return s
 }
 

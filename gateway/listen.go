@@ -7,11 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gatehouse/admin/httpapi"
 	"gatehouse/configs"
+	"gatehouse/listener"
 )
 
 // Limits of the listeners.
@@ -30,6 +35,11 @@ const (
 func (g *Gateway) publicServer() *http.Server {
 	s := g.server(g.Handler())
 	s.ReadTimeout = bodyTimeout
+	if g.encryption.orders != nil {
+		encrypt(s, g.encryption.public, g.encryption.orders.Protocols()...)
+	} else if g.encryption.public != nil {
+		encrypt(s, g.encryption.public)
+	}
 	return s
 }
 
@@ -52,6 +62,13 @@ type opened struct {
 	server *http.Server
 }
 
+func (o opened) serve() error {
+	if o.server.TLSConfig != nil {
+		return o.server.ServeTLS(o.Listener, "", "")
+	}
+	return o.server.Serve(o.Listener)
+}
+
 // listen opens all listeners, the public one first. On an error none stays open.
 func (g *Gateway) listen(ctx context.Context) (all []opened, err error) {
 	defer func() {
@@ -65,15 +82,16 @@ func (g *Gateway) listen(ctx context.Context) (all []opened, err error) {
 		server func() *http.Server
 	}{
 		{"browsers (another address: --listen)", g.listenPublic, g.publicServer},
+		{"browsers that come by http (http_listen)", g.listenHTTP, g.redirectServer},
 		{"administration", g.listenAdmin, g.adminServer},
 		{"Prometheus (another address: --metrics-listen)", g.listenMetrics, g.metricsServer},
 	} {
-		listener, err := one.open(ctx)
+		l, err := one.open(ctx)
 		if err != nil {
 			return all, fmt.Errorf("listen for %s: %w", one.what, err)
 		}
-		if listener != nil {
-			all = append(all, opened{listener, one.server()})
+		if l != nil {
+			all = append(all, opened{l, one.server()})
 		}
 	}
 	return all, nil
@@ -87,9 +105,50 @@ func closeAll(listeners []opened) error {
 	return all
 }
 
-func (g *Gateway) listenPublic(ctx context.Context) (net.Listener, error) {
+func (g *Gateway) listenPublic(ctx context.Context) (net.Listener, error) { return g.listenBounded(ctx, g.start.Listen) }
+
+// listenHTTP opens the listener that sends on to https; nil if none is asked for.
+func (g *Gateway) listenHTTP(ctx context.Context) (net.Listener, error) {
+	if g.start.HTTPListen == "" {
+		return nil, nil
+	}
+	return g.listenBounded(ctx, g.start.HTTPListen)
+}
+
+// listenBounded opens a listener for everybody.
+func (g *Gateway) listenBounded(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", g.start.Listen)
+	tcp, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	bounds := g.start.Connections
+	if bounds.Max == 0 {
+		bounds.Max = min(descriptors()/2, mostConnections)
+	}
+	return listener.New(tcp, listener.Options{
+		Max: bounds.Max, PerAddress: bounds.PerAddress, Exempt: g.manyBehind, Proxies: g.start.ProxyProtocol,
+		Refused: func() { g.tooMany.Add(1) }, Logger: g.deps.Logger,
+	}), nil
+}
+
+// mostConnections is what connections.max is at most where the configuration leaves it open.
+const mostConnections = 20000
+
+// descriptors is how many files the process may have open. Go raised that to what the system allows at most.
+func descriptors() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
+		return 1 << 30
+	}
+	return int(limit.Cur)
+}
+
+// manyBehind reports whether many clients come from a peer: it is a proxy of the configuration in force.
+func (g *Gateway) manyBehind(peer netip.Addr) bool {
+	config := g.current.Load().config
+	listed := func(p netip.Prefix) bool { return p.Contains(peer) }
+	return slices.ContainsFunc(config.TrustedProxies, listed) || slices.ContainsFunc(config.ForwardAuth.Peers, listed)
 }
 
 // listenAdmin opens the socket of the administration API, for the gateway's own user only, or a TCP address.
@@ -115,7 +174,7 @@ func (g *Gateway) Run(ctx context.Context, started func(public net.Addr)) (err e
 	}
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { failed <- l.server.Serve(l.Listener) }()
+		go func() { failed <- l.serve() }()
 	}
 	stop := g.follow(ctx)
 	defer stop()
@@ -145,7 +204,11 @@ func (g *Gateway) lastCall(failed <-chan error) error {
 // follow starts what runs beside the listeners, and returns what ends it and waits for its end.
 func (g *Gateway) follow(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	for _, run := range []func(context.Context){g.sessions.Run, g.state.keys.Run, g.log.Run, g.clock.run, g.sweep} {
+	beside := []func(context.Context){g.sessions.Run, g.state.keys.Run, g.log.Run, g.clock.run, g.sweep}
+	for _, c := range g.encryption.all() {
+		beside = append(beside, c.Run)
+	}
+	for _, run := range beside {
 		g.running.Go(func() { run(ctx) })
 	}
 	return func() {

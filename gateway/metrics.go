@@ -13,6 +13,7 @@ import (
 func (g *Gateway) observe() {
 	m := g.metrics
 	m.Counter("password_checks_total", "Comparisons of passwords that were begun.", func() float64 { return float64(g.pool.Runs()) })
+	m.Counter("connections_refused_total", "Connections that were closed because too many were open.", func() float64 { return float64(g.tooMany.Load()) })
 	m.Gauges("password_line", "Logins that wait for a password check: 32 at most of strangers, and 32 of known devices.", "who", func() map[string]float64 {
 		strangers, known := g.pool.Waiting()
 		return map[string]float64{"strangers": float64(strangers), "known": float64(known)}

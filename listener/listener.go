@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -32,10 +31,13 @@ const (
 type Options struct {
 	// Max is how many connections may be open, and PerAddress how many of them from one IPv4 address or IPv6 /64; 0 is no bound.
 	Max, PerAddress int
-	// Exempt are peers with no bound of their own: proxies, behind whose one address stand many clients. Those of Proxies are too.
-	Exempt []netip.Prefix
+	// Exempt reports whether a peer has no bound of its own: a proxy, behind whose one address stand many clients. Those of Proxies have
+	// none. It may be nil.
+	Exempt func(netip.Addr) bool
 	// Proxies are the peers that must send a PROXY header.
 	Proxies []netip.Prefix
+	// Refused is told of every connection that was closed because too many were open; it may be nil, and must not wait.
+	Refused func()
 	// Logger is required.
 	Logger *slog.Logger
 }
@@ -43,12 +45,12 @@ type Options struct {
 // Listener bounds and names the connections of another one. Safe for concurrent use.
 type Listener struct {
 	net.Listener
-	o       Options
-	refused atomic.Uint64
+	o Options
 
 	mu        sync.Mutex
 	all       int                  // guarded by mu: open connections
 	by        map[netip.Prefix]int // guarded by mu: of them, those of peers that are not exempt; none is 0
+	refused   uint64               // guarded by mu: connections that were closed because too many were open
 	complains bool                 // guarded by mu: refusals were logged within complaints
 }
 
@@ -56,9 +58,6 @@ type Listener struct {
 func New(tcp net.Listener, o Options) *Listener {
 	return &Listener{Listener: tcp, o: o, by: map[netip.Prefix]int{}}
 }
-
-// Refused is how many connections were closed because too many were open.
-func (l *Listener) Refused() uint64 { return l.refused.Load() }
 
 // Open is how many connections are open.
 func (l *Listener) Open() int {
@@ -76,7 +75,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		peer := address(accepted.RemoteAddr())
 		proxy := contains(l.o.Proxies, peer)
-		release, ok := l.admit(peer, proxy || contains(l.o.Exempt, peer))
+		release, ok := l.admit(peer, proxy || l.o.Exempt != nil && l.o.Exempt(peer))
 		if !ok {
 			_ = accepted.Close()
 			continue
@@ -116,13 +115,16 @@ func (l *Listener) admit(peer netip.Addr, exempt bool) (release func(), ok bool)
 
 // complain counts a refusal and says so once a minute; mu is held.
 func (l *Listener) complain(source netip.Prefix) {
-	l.refused.Add(1)
+	l.refused++
+	if l.o.Refused != nil {
+		l.o.Refused()
+	}
 	if l.complains {
 		return
 	}
 	l.complains = true
 	l.o.Logger.WarnContext(context.Background(), "too many connections are open, further ones are closed at once",
-		"open", l.all, "peer", source, "of_peer", l.by[source], "refused_so_far", l.refused.Load())
+		"open", l.all, "peer", source, "of_peer", l.by[source], "refused_so_far", l.refused)
 	time.AfterFunc(complaints, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()

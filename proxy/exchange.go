@@ -59,6 +59,7 @@ type exchange struct {
 	cookies   []*http.Cookie // of a renewal, to add to the answer
 	renewed   time.Time      // when they were made
 	assertion string
+	security  []string // Strict-Transport-Security of the gateway, for an app that has none
 	websocket bool
 
 	end      context.CancelCauseFunc
@@ -102,6 +103,7 @@ func newForward(transport http.RoundTripper, buffers httputil.BufferPool, errorL
 // serve sends the request to the app and its answer back.
 func (x *exchange) serve() {
 	x.Context, x.end = context.WithCancelCause(x.in.Context())
+	x.security = x.Header()[headerSecurity]
 	in := x.incoming()
 	timer := x.watch()
 	defer func() {
@@ -170,6 +172,10 @@ func (x *exchange) modify(answer *http.Response) error {
 		return errUnasked
 	}
 	stripApp(answer.Header)
+	delete(x.Header(), headerSecurity)
+	if x.security != nil && answer.Header[headerSecurity] == nil {
+		answer.Header[headerSecurity] = x.security
+	}
 	if cookies := x.freshCookies(); len(cookies) > 0 {
 		addCookies(answer.Header, cookies)
 		makePrivate(answer.Header)

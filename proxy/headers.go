@@ -13,6 +13,8 @@ import (
 const (
 	headerAssertion = "X-Gatehouse-Assertion" // beside those of the preset
 
+	headerSecurity = "Strict-Transport-Security" // as net/http spells it; ours only where the app has none
+
 	headerForwardedFor    = "X-Forwarded-For"
 	headerForwardedHost   = "X-Forwarded-Host"
 	headerForwardedProto  = "X-Forwarded-Proto"

@@ -7,6 +7,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,13 +66,20 @@ type Options struct {
 	URL string
 	// Token is the administration token; required with URL.
 	Token string
+	// Roots may vouch for an https URL, in place of those of the system if it is not nil; a certificate among them vouches for itself.
+	Roots *x509.CertPool
+	// ServerName is the name that its certificate must be good for; empty is the URL's host.
+	ServerName string
 	// Timeout is how long the gateway may take to begin its answer; default 60 s.
 	Timeout time.Duration
 }
 
 // New makes a client. It does not connect yet.
 func New(o Options) (*Client, error) {
-	transport := &http.Transport{ResponseHeaderTimeout: o.Timeout, DisableCompression: true}
+	transport := &http.Transport{
+		ResponseHeaderTimeout: o.Timeout, DisableCompression: true,
+		TLSClientConfig: &tls.Config{RootCAs: o.Roots, ServerName: o.ServerName, MinVersion: tls.VersionTLS12},
+	}
 	if o.Timeout == 0 {
 		transport.ResponseHeaderTimeout = time.Minute
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +23,8 @@ const maxPassword = 4096
 type operator struct {
 	machine
 	output
-	config, data, admin, tokenFile string
-	socket                         string // found by connect
+	config, data, admin, tokenFile, caFile string
+	socket, serverName                     string // found by connect
 }
 
 // newOperator adds the shared flags to a noun and returns what they set.
@@ -37,6 +39,7 @@ func (o *operator) addFlags(noun *cobra.Command) {
 	flags.StringVar(&o.data, "data", "", "data `DIR` of the gateway: its socket is in there (default: as the configuration says)")
 	flags.StringVar(&o.admin, "admin", "", "`URL` of an administration listener, in place of the socket")
 	flags.StringVar(&o.tokenFile, "admin-token-file", "", "`FILE` with the token for --admin")
+	flags.StringVar(&o.caFile, "admin-ca-file", "", "`FILE` with the certificates that may vouch for an https --admin (default: the system's)")
 	_ = noun.MarkPersistentFlagDirname("data")
 	_ = noun.MarkPersistentFlagFilename("config", "yaml", "yml")
 	o.output.addFlag(noun)
@@ -47,6 +50,8 @@ func (o *operator) connect(command *cobra.Command) (*client.Client, error) {
 	switch {
 	case o.admin == "" && o.tokenFile != "":
 		return nil, usagef(command, "--admin-token-file is for --admin URL")
+	case o.caFile != "" && !strings.HasPrefix(o.admin, "https://"):
+		return nil, usagef(command, "--admin-ca-file is for --admin https://…")
 	case o.admin != "" && o.tokenFile == "":
 		return nil, usagef(command, "--admin needs --admin-token-file")
 	case o.admin != "":
@@ -69,7 +74,18 @@ func (o *operator) connectURL() (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read administration token: %w", err)
 	}
-	return client.New(client.Options{URL: o.admin, Token: strings.TrimSpace(string(token))})
+	options := client.Options{URL: o.admin, Token: strings.TrimSpace(string(token)), ServerName: o.serverName}
+	if o.caFile != "" {
+		text, err := os.ReadFile(o.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("read who may vouch for the gateway: %w", err)
+		}
+		options.Roots = x509.NewCertPool()
+		if !options.Roots.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM", o.caFile)
+		}
+	}
+	return client.New(options)
 }
 
 // locate finds the administration listener as `gatehouse serve` would open it.
@@ -82,8 +98,39 @@ func (o *operator) locate() error {
 		o.socket = path
 		return nil
 	}
-	o.admin, o.tokenFile = "http://"+loaded.Config.AdminListen, loaded.Config.AdminTokenFile
-	return nil
+	address, err := reachable(loaded.Config.AdminListen)
+	if err != nil {
+		return fmt.Errorf("admin_listen: %w", err)
+	}
+	o.admin, o.tokenFile = "http://"+address, loaded.Config.AdminTokenFile
+	if file := loaded.Config.AdminTLS.CertFile; file != "" {
+		o.admin, o.caFile = "https://"+address, file
+		o.serverName, err = certificateName(file)
+	}
+	return err
+}
+
+// certificateName is a name that a certificate is good for: whoever has the gateway's own configuration knows the very certificate that it
+// shows, whatever address it is reached at.
+func certificateName(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read admin_tls.cert_file: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read admin_tls.cert_file: %w", err)
+	case len(certificate.DNSNames) > 0:
+		return strings.Replace(certificate.DNSNames[0], "*", "any", 1), nil
+	case len(certificate.IPAddresses) > 0:
+		return certificate.IPAddresses[0].String(), nil
+	}
+	return "", fmt.Errorf("the certificate in %s names no host", file)
 }
 
 // asking makes the body of a command that asks the gateway. Its error says what to do where that is known.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -55,21 +56,35 @@ It is made for the health check of a container, where there is no curl, and take
 	return command
 }
 
-// askHealth asks the public listener directly, under the name of the login host, and returns what a healthy gateway says.
+// askHealth asks a listener directly, under the name of the login host, and returns what a healthy gateway says. Where there is one for
+// plain HTTP it asks that: the other may be waiting for its first certificate.
 func askHealth(ctx context.Context, cfg configs.Config, path string) (string, error) {
-	address, err := reachable(cfg.Listen)
+	listen, scheme := cfg.Listen, "http://"
+	switch {
+	case cfg.TLS.On() && cfg.HTTPListen != "":
+		listen = cfg.HTTPListen
+	case cfg.TLS.On():
+		scheme = "https://"
+	}
+	address, err := reachable(listen)
 	if err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+address+path, nil)
 	if err != nil {
 		return "", err
 	}
 	request.Host = cfg.ExternalURL.Host
 	// Neither a proxy of the environment nor a redirect: the answer must be this gateway's own.
-	response, err := (&http.Transport{}).RoundTrip(request)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		ServerName: cfg.ExternalURL.URL().Hostname(),
+		// The answer is "alive", on this machine: whether browsers like the certificate is another question, and nothing secret is sent.
+		InsecureSkipVerify: true, //nolint:gosec // see above
+		MinVersion:         tls.VersionTLS12,
+	}}
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return "", fmt.Errorf("the gateway at %s does not answer: %w", address, err)
 	}
