@@ -2,6 +2,8 @@ package gatewaytest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"html"
@@ -33,11 +35,13 @@ type Browser struct {
 // door is where a gateway can be reached: the URL that browsers see, and the address behind it.
 type door struct {
 	url, address string
+	roots        *x509.CertPool // who may vouch for an https URL
 }
 
 // Dial finds the gateway's address behind its URL, as a name service or a balancer would; it is a DialContext of net/http.
 func (d door) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if address == strings.TrimPrefix(d.url, "http://") {
+	_, host, _ := strings.Cut(d.url, "://")
+	if address == host || d.roots != nil && !strings.HasPrefix(address, "127.") { // with TLS names are told apart, and addresses never ours
 		address = d.address
 	}
 	return new(net.Dialer).DialContext(ctx, network, address)
@@ -46,6 +50,9 @@ func (d door) Dial(ctx context.Context, network, address string) (net.Conn, erro
 // connect makes a client with a pool of its own.
 func (d door) connect(t testing.TB) *http.Client {
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, DialContext: d.Dial}
+	if d.roots != nil {
+		transport.TLSClientConfig, transport.ForceAttemptHTTP2 = &tls.Config{RootCAs: d.roots}, true
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -99,6 +100,8 @@ type Options struct {
 	Redis, RootKey string
 	// External is the URL under which several gateways are one; the URL of the listener if empty.
 	External string
+	// Roots may vouch for an External that is https; the browsers then find the gateway behind every name.
+	Roots *x509.CertPool
 	// Dir is the data folder; a fresh one if empty.
 	Dir string
 	// Configure changes the configuration before the start.
@@ -226,7 +229,7 @@ func (g *Gateway) configure(o Options) configs.Config {
 		o.Configure(&config)
 	}
 	g.URL = config.ExternalURL.String()
-	g.door = door{url: g.URL, address: config.Listen}
+	g.door = door{url: g.URL, address: config.Listen, roots: o.Roots}
 	g.Origin = config.ExternalURL.URL()
 	return config
 }
@@ -241,6 +244,9 @@ func (g *Gateway) Reconfigure(change func(*configs.Config)) error {
 	}
 	return err
 }
+
+// Address is that of the public listener.
+func (g *Gateway) Address() string { return g.door.address }
 
 // Stop ends the gateway before the test does.
 func (g *Gateway) Stop() { g.stop() }
