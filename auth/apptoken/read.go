@@ -48,23 +48,34 @@ func Read(value string) (shown Presented, claimed bool) {
 	return Presented{}, false
 }
 
-// basic reads user-id and password of RFC 7617, section 2. It reads what the most forgiving decoder would: either alphabet, nothing but its
-// letters, and up to the first padding. exact is false unless this is the only reading.
+// basic reads user-id and password of RFC 7617, section 2. exact is false where the text is not base64 to the letter; then it is read as the most
+// forgiving decoder would: either alphabet, nothing but its letters, up to the first padding.
 func basic(text string) (name, password string, exact bool) {
-	letters, _, _ := strings.Cut(strings.NewReplacer("-", "+", "_", "/").Replace(text), "=")
-	letters = strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' {
-			return c
+	decoded, err := strict.DecodeString(strings.TrimRight(text, "="))
+	if exact = err == nil && (len(text)%4 == 0 || !strings.HasSuffix(text, "=")); !exact {
+		letters, _, _ := strings.Cut(strings.Map(letter, text), "=")
+		if len(letters)%4 == 1 {
+			letters = letters[:len(letters)-1]
 		}
-		return -1
-	}, letters)
-	if len(letters)%4 == 1 {
-		letters = letters[:len(letters)-1]
+		decoded, _ = base64.RawStdEncoding.DecodeString(letters) // of these letters every text of this length is one
 	}
-	decoded, _ := base64.RawStdEncoding.DecodeString(letters) // of these letters every text of this length is one
 	name, password, _ = strings.Cut(string(decoded), ":")
-	encoded := base64.StdEncoding.EncodeToString(decoded)
-	return name, password, text == encoded || text == strings.TrimRight(encoded, "=")
+	return name, password, exact
+}
+
+var strict = base64.RawStdEncoding.Strict()
+
+// letter is a letter of base64 in the one alphabet, or the padding; everything else is dropped.
+func letter(c rune) rune {
+	switch {
+	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '+', c == '/', c == '=':
+		return c
+	case c == '-':
+		return '+'
+	case c == '_':
+		return '/'
+	}
+	return -1
 }
 
 // claims reports whether a text says that it is a token.
