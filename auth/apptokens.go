@@ -33,6 +33,10 @@ const (
 const (
 	// maxAcquainted bounds the tokens that stay acquainted; beyond it one is forgotten, and is counted at its next use as a new one is.
 	maxAcquainted = 10_000
+	// newTokensEvery and newTokensBurst bound how many tokens that are not acquainted are verified: as many as a bcrypt would allow passwords, so
+	// that the windows of names that do not exist fill the store no faster than logins can. One that is right gives its place back.
+	newTokensEvery = 50 * time.Millisecond
+	newTokensBurst = 100
 	// turnsOfTokens is over how many lines the attempts of different names spread.
 	turnsOfTokens = 64
 	// pauseForSlot is between two looks whether other attempts have left a slot of the window.
@@ -74,6 +78,7 @@ type AppTokens struct {
 
 	mu         sync.Mutex
 	acquainted map[[sha256.Size]byte]struct{} // guarded by mu
+	paced      time.Time                      // guarded by mu; when all that was verified is paid for (GCRA)
 }
 
 // NewAppTokens makes an AppTokens.
@@ -152,6 +157,10 @@ func (t *AppTokens) verify(ctx context.Context, a *tokenAttempt) (session.Princi
 	}
 	if a.Text == "" {
 		return session.Principal{}, t.refuse(a, tokenMalformed, problem.InvalidCredentials, 0)
+	}
+	if !a.knownHere && !t.pace() {
+		t.giveBack(ctx, a)
+		return session.Principal{}, t.refuse(a, string(audit.ReasonPoolFull), problem.Unavailable, time.Second)
 	}
 	subject := a.Text
 	if a.Basic {
@@ -403,9 +412,26 @@ func (t *AppTokens) isAcquainted(text string) bool {
 	return known
 }
 
+// pace takes a place for one token that is not acquainted, and reports whether there was one.
+func (t *AppTokens) pace() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.Now()
+	if t.paced.Before(now) || t.paced.Sub(now) > newTokensBurst*newTokensEvery { // the clock was set back
+		t.paced = now
+	}
+	if t.paced.Sub(now) > (newTokensBurst-1)*newTokensEvery {
+		return false
+	}
+	t.paced = t.paced.Add(newTokensEvery)
+	return true
+}
+
+// acquaint remembers a token that was right, and gives its place back.
 func (t *AppTokens) acquaint(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.paced = t.paced.Add(-newTokensEvery)
 	if len(t.acquainted) >= maxAcquainted {
 		for any := range t.acquainted {
 			delete(t.acquainted, any)

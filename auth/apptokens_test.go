@@ -238,6 +238,34 @@ func TestAppTokens_drawFromTheBucket(t *testing.T) {
 	}
 }
 
+// However many addresses they come from, no more new tokens are verified than passwords could be; those at work go on.
+func TestAppTokens_areVerifiedAtAPace(t *testing.T) {
+	t.Parallel()
+	k := newKeyRing(t)
+	alice := k.add("alice", false)
+	_, used := k.cut(alice)
+	if _, code := k.present(home, byName("alice", used), "caldav"); code != "" {
+		t.Fatal(code)
+	}
+	refused := 0
+	for i := range 120 {
+		if _, code := k.present(at(i), byName("nobody-"+at(i).Address.String(), unknown), "caldav"); code == problem.Unavailable {
+			refused++
+		}
+	}
+	if refused != 20 {
+		t.Errorf("%d were refused, want 20", refused)
+	}
+	if _, code := k.present(home, byName("alice", used), "caldav"); code != "" {
+		t.Errorf("a token at work: %s", code)
+	}
+	k.clock.add(time.Second)
+	_, text := k.cut(alice)
+	if _, code := k.present(home, byName("alice", text), "caldav"); code != "" {
+		t.Errorf("a second later: %s", code)
+	}
+}
+
 // Twenty connections of one client at once: a window of five slots must not get in their way.
 func TestAppTokens_manyAtOnce(t *testing.T) {
 	t.Parallel()

@@ -57,7 +57,7 @@ func New(elapsed func() time.Duration) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), elapsed: elapsed}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.requests = m.counters("requests_total", "Requests by route and by who answered: the app, or the gateway with a code.", "route", "answer")
-	m.logins = m.counters("logins_total", "Requests of logins by outcome: signed-in, or the code that the client got.", "outcome")
+	m.logins = m.counters("logins_total", "Requests of logins and step-ups by outcome: signed-in, stepped-up, or the code that the client got.", "outcome")
 	m.steps = m.counters("login_steps_total", "Results of the six steps of logins.", "step", "verdict", "reason")
 	m.loginTime = m.histogram("login_seconds", "Time that the six steps of a request of a login took.", slow)
 	m.renewals = m.counters("session_renewals_total", "Renewals of access tokens, by outcome.", "outcome")
@@ -141,10 +141,13 @@ func (m *Metrics) Handler() http.Handler {
 	return mux
 }
 
-// Login counts a finished request of a login.
+// Login counts a finished request of a login, or of a step-up.
 func (m *Metrics) Login(out auth.Outcome) {
 	outcome := string(out.Code)
-	if outcome == "" {
+	switch {
+	case outcome == "" && out.Trace.Of(audit.StepSession).Reason == audit.ReasonSteppedUp:
+		outcome = "stepped-up"
+	case outcome == "":
 		outcome = "signed-in"
 	}
 	m.logins.WithLabelValues(outcome).Inc()
