@@ -45,3 +45,12 @@ func (p Preset) names() (identityNames, error) {
 	}
 	return identityNames{}, fmt.Errorf("header preset %q is none of remote, x-forwarded, x-auth-request and x-remote", p)
 }
+
+// Headers are the names of a preset, and the assertion's, as they stand on the wire: what somebody who passes a decision on has to copy.
+func (p Preset) Headers() []string {
+	names, err := p.names()
+	if err != nil {
+		return nil
+	}
+	return append(names.all(), headerAssertion)
+}

@@ -72,6 +72,7 @@ func newConfigCommand(m machine) *cobra.Command {
 		printer(m, "schema", "Print the JSON schema of the configuration file, for editors",
 			"  gatehouse config schema > gatehouse.schema.json", configs.Schema),
 		newConfigExplainCommand(m),
+		newConfigSnippetCommand(m),
 	)
 	return noun
 }

@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"gatehouse/configs"
 )
 
 // nginxFolders lets nginx make its folders where it may.
@@ -52,8 +55,15 @@ func checkWebServer(t *testing.T, name, from, block string) {
 	dir := t.TempDir()
 	file, certificate := filepath.Join(dir, "config"), filepath.Join(dir, "app.pem")
 	writeCertificate(t, certificate)
+	action := filepath.Join(dir, "gatehouse.lua")
+	if err := os.WriteFile(action, configs.HAProxyAction(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	server := webServers[name]
-	content := fmt.Sprintf(server.whole, strings.ReplaceAll(block, "/etc/ssl/private/app.pem", certificate))
+	block = regexp.MustCompile(`/etc/ssl/private/[a-z.]*\.pem`).ReplaceAllString(block, certificate)
+	block = strings.ReplaceAll(block, "/etc/ssl/private/", certificate)
+	block = strings.ReplaceAll(block, "/etc/haproxy/gatehouse.lua", action)
+	content := fmt.Sprintf(server.whole, block)
 	content = strings.ReplaceAll(content, "DIR", dir)
 	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
