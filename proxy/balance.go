@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -31,9 +32,11 @@ const (
 //
 // It is the http.RoundTripper of requests that belong to an exchange.
 type balancer struct {
-	all  []*upstream
-	now  func() time.Time
-	turn atomic.Uint32
+	route  string
+	all    []*upstream
+	now    func() time.Time
+	logger *slog.Logger
+	turn   atomic.Uint32
 }
 
 // upstream is one address of an app.
@@ -46,11 +49,11 @@ type upstream struct {
 	until    atomic.Int64 // when it is tried again, in microseconds; 0 if it is not left out
 }
 
-func newBalancer(r Route, now func() time.Time) (*balancer, error) {
+func newBalancer(r Route, now func() time.Time, logger *slog.Logger) (*balancer, error) {
 	if len(r.Upstreams) > maxUpstreams {
 		return nil, fmt.Errorf("%d upstreams, more than %d", len(r.Upstreams), maxUpstreams)
 	}
-	b := &balancer{now: now}
+	b := &balancer{route: r.Name, now: now, logger: logger}
 	var withTLS, cleartext *http.Transport // shared by the upstreams that speak alike
 	for _, address := range r.Upstreams {
 		if address == nil {
@@ -101,15 +104,15 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer, err := u.transport.RoundTrip(attempt)
 		switch {
 		case err == nil && !failed(answer.StatusCode):
-			u.succeeded()
+			b.succeeded(r.Context(), u)
 			return answer, nil
 		case err == nil:
-			u.failed(b.now())
+			b.failed(r.Context(), u)
 			return answer, nil
 		case !x.appFailed(err):
 			return nil, err
 		}
-		u.failed(b.now())
+		b.failed(r.Context(), u)
 		if reached.Load() || tried == 1<<len(b.all)-1 || x.upload != nil && x.upload.begun.Load() {
 			return nil, err
 		}
@@ -211,17 +214,27 @@ func backOff(failures int64) time.Duration {
 	return min(backOffFrom<<doublings, backOffTo)
 }
 
-func (u *upstream) failed(now time.Time) {
-	if n := u.failures.Add(1); n >= failuresOut {
-		u.until.Store(now.Add(backOff(n)).UnixMicro())
+// failed counts a failure of an upstream, and leaves it out if there were too many.
+func (b *balancer) failed(ctx context.Context, u *upstream) {
+	n := u.failures.Add(1)
+	if n < failuresOut {
+		return
+	}
+	u.until.Store(b.now().Add(backOff(n)).UnixMicro())
+	if n == failuresOut {
+		b.logger.WarnContext(ctx, "upstream fails and is left out", "route", b.route, "upstream", u.address.Host)
 	}
 }
 
-func (u *upstream) succeeded() {
-	if u.failures.Load() != 0 { // not written to by every request, which would tear it from processor to processor
-		u.failures.Store(0)
-		u.until.Store(0)
+// succeeded ends a row of failures.
+func (b *balancer) succeeded(ctx context.Context, u *upstream) {
+	if u.failures.Load() == 0 { // not written to by every request, which would tear it from processor to processor
+		return
 	}
+	if u.failures.Swap(0) >= failuresOut {
+		b.logger.InfoContext(ctx, "upstream is back", "route", b.route, "upstream", u.address.Host)
+	}
+	u.until.Store(0)
 }
 
 // failed reports whether an answer says that the upstream cannot serve.

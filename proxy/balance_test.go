@@ -27,6 +27,39 @@ func spread(t *testing.T, upstreams ...string) (*gate, *shift) {
 	}), clock
 }
 
+// A long poll waits for its answer as long as the route allows, also beside others on the same upstream, and is answered the moment that there is
+// one.
+func TestProxy_longPollsWait(t *testing.T) {
+	t.Parallel()
+	const bound = 800 * time.Millisecond
+	news := make(chan struct{})
+	up := wiretest.NewScripted(t, func(conn net.Conn, in *bufio.Reader, r wiretest.Request) bool {
+		switch r.Target() {
+		case "/poll":
+			<-news
+		case "/never":
+			_, _ = in.ReadByte() // until the gateway gives up
+			return false
+		}
+		return wiretest.EchoJSON(conn, in, r)
+	})
+	g := newGate(t, up.URL, func(o *proxy.Options) { o.Routes[0].AnswerTimeout = bound })
+	var polls sync.WaitGroup
+	for range 20 {
+		polls.Go(func() {
+			if got := g.send(t, "GET /poll HTTP/1.1\r\n"+signedIn+"Connection: close\r\n\r\n").Status(t); got != 200 {
+				t.Errorf("a poll: got %d", got)
+			}
+		})
+	}
+	waitFor(t, "all polls to wait", func() bool { return len(up.Requests()) == 20 })
+	time.Sleep(bound / 2) // longer than the watch waits; that is what is tested
+	want(t, "meanwhile", g.statuses(t, 5, get), 200)
+	close(news)
+	polls.Wait()
+	want(t, "without an answer", g.statuses(t, 1, "GET /never HTTP/1.1\r\n"+signedIn+"Connection: close\r\n\r\n"), 504)
+}
+
 // shift is real time and what the test adds.
 type shift struct{ more atomic.Int64 }
 

@@ -128,7 +128,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	buffers, errorLog := newBuffers(), slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn)
 	for _, r := range o.Routes {
-		ready, err := newRoute(r, o.Now)
+		ready, err := newRoute(r, o.Now, o.Logger)
 		if err != nil {
 			return nil, fmt.Errorf("route %q: %w", r.Name, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -78,7 +79,7 @@ type route struct {
 }
 
 // newRoute makes what a Route needs to be served, but for its forward.
-func newRoute(r Route, now func() time.Time) (*route, error) {
+func newRoute(r Route, now func() time.Time, logger *slog.Logger) (*route, error) {
 	if r.Name == "" {
 		return nil, errors.New("no name")
 	}
@@ -103,7 +104,7 @@ func newRoute(r Route, now func() time.Time) (*route, error) {
 		ready.strip = strings.Count(strip, "/") + 1
 	}
 	if len(r.Upstreams) > 0 {
-		ready.balancer, err = newBalancer(r, now)
+		ready.balancer, err = newBalancer(r, now, logger)
 	}
 	return ready, err
 }
