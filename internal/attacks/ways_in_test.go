@@ -2,6 +2,7 @@ package attacks_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -321,5 +322,44 @@ func TestSE06_appTokensHaveOnePlace(t *testing.T) {
 		if answer := g.next().Do(method, path, nil, bearer); answer.StatusCode == http.StatusNoContent || strings.Contains(answer.Text, "alice") {
 			t.Errorf("at %s: %d", path, answer.StatusCode)
 		}
+	}
+}
+
+// EN-01 and EN-04 for app tokens: beside a name that exists, one that does not, and that of a disabled account, a wrong token asks the store
+// for the same, locks alike, and is answered to the letter alike.
+func TestEN01_EN04_appTokensBesideUnknownNames(t *testing.T) {
+	t.Parallel()
+	g, server := startOnRedis(t)
+	g.AddUser("alice-1")
+	g.AddUser("carol-1")
+	if err := g.Admin.DisableUser(t.Context(), "carol-1", "EN-01"); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(from, name string) string {
+		text := base64.StdEncoding.EncodeToString([]byte(name + ":" + (&besieged{}).token(false)))
+		return withoutNonces(g.raw("GET / HTTP/1.1\r\nHost: " + g.Origin.Host + "\r\nX-Forwarded-For: " + from + "\r\nAuthorization: Basic " + text + "\r\nConnection: close\r\n\r\n"))
+	}
+	ask("10.1.9.9", "somebody") // the scripts are loaded now
+	monitor := server.Monitor(t)
+	var wantAnswers, wantWork []string
+	for n, name := range []string{"nobdy-1", "alice-1", "carol-1", "nobdy-2"} {
+		for attempt := range 7 {
+			work(t, monitor) // what was before
+			answer := ask(fmt.Sprintf("10.1.%d.%d", n, attempt), name)
+			did := work(t, monitor)
+			if n == 0 {
+				wantAnswers, wantWork = append(wantAnswers, answer), append(wantWork, did)
+				continue
+			}
+			if answer != wantAnswers[attempt] {
+				t.Errorf("%s, attempt %d: got\n%s\nwant\n%s", name, attempt, answer, wantAnswers[attempt])
+			}
+			if did != wantWork[attempt] {
+				t.Errorf("%s, attempt %d: got %s, want %s", name, attempt, did, wantWork[attempt])
+			}
+		}
+	}
+	if !strings.Contains(wantWork[0], "evalsha lockout") || !strings.Contains(wantAnswers[6], "429") || g.Verifications() != 0 {
+		t.Fatalf("the oracle counts nothing: %s", wantWork)
 	}
 }
