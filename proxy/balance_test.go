@@ -132,6 +132,42 @@ func TestProxy_sendsRequestsWhereTheFewestAreUnderWay(t *testing.T) {
 	}
 }
 
+// An open WebSocket counts as long as it is open.
+func TestProxy_spreadsWebSockets(t *testing.T) {
+	t.Parallel()
+	one, two := wiretest.NewScripted(t, switching), wiretest.NewScripted(t, switching)
+	g, _ := spread(t, one.URL, two.URL)
+	open := func() net.Conn {
+		conn, _, answer := g.open(t, "GET /ws HTTP/1.1\r\n"+signedIn+handshake+"\r\n")
+		if answer.StatusCode != http.StatusSwitchingProtocols {
+			t.Fatalf("got %d", answer.StatusCode)
+		}
+		return conn
+	}
+	var conns []net.Conn
+	for range 6 {
+		conns = append(conns, open())
+	}
+	if a, b := len(one.Requests()), len(two.Requests()); a != 3 || b != 3 {
+		t.Errorf("got %d and %d of 6", a, b)
+	}
+	for i := 0; i < 6; i += 2 { // in turn: all of one upstream
+		_ = conns[i].Close()
+	}
+	waitFor(t, "their end", func() bool { _, answered := g.Witness.seen(); return len(answered) == 3 })
+	left := one
+	if two.Open() < one.Open() {
+		left = two
+	}
+	before := len(left.Requests())
+	for range 3 {
+		open()
+	}
+	if got := len(left.Requests()) - before; got != 3 {
+		t.Errorf("the one that has none got %d of 3", got)
+	}
+}
+
 // An upstream that says three times in a row that it cannot serve gets no more requests, until one after a second shows that it can.
 func TestProxy_leavesOutAnUpstreamThatFails(t *testing.T) {
 	t.Parallel()
