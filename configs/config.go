@@ -196,10 +196,11 @@ type Connections struct {
 
 // AccessLog holds the settings of the access log.
 type AccessLog struct {
-	// File is where the lines are written, at its end; "-" is standard output. Empty means nowhere.
+	// File is where the lines are written, at its end; "-" is standard output. Empty means nowhere. SIGHUP opens it anew, for logrotate.
 	File string `config:"file"`
 
-	// Format is json, or common, the Common Log Format of web servers.
+	// Format is json, or common, the Combined Log Format of web servers with route, request id and seconds behind it. No format has the query
+	// of a request: it may hold secrets.
 	Format string `config:"format" oneof:"json common"`
 }
 

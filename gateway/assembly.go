@@ -74,6 +74,11 @@ func (g *Gateway) reload(ctx context.Context, load func() (configs.Config, error
 	if err != nil {
 		return nil, errors.Join(err, g.recordReload(ctx, audit.Failed, map[string]string{"what": "build"}))
 	}
+	if former.config.AccessLog != config.AccessLog {
+		if err := g.access.Use(config.AccessLog.File, config.AccessLog.Format); err != nil {
+			return nil, errors.Join(err, g.recordReload(ctx, audit.Failed, map[string]string{"what": "build"}))
+		}
+	}
 	changed = configs.Changed(former.config, config)
 	if err := g.recordReload(ctx, audit.Success, map[string]string{"changed": strings.Join(changed, " ")}); err != nil {
 		return nil, err

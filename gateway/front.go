@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"gatehouse/access"
+	"gatehouse/accesslog"
 	"gatehouse/audit"
 	"gatehouse/problem"
 	"gatehouse/proxy"
@@ -33,6 +35,9 @@ type front struct {
 	app      http.Handler
 	health   http.Handler
 	log      *slog.Logger
+	access   *accesslog.Log
+	now      func() time.Time
+	elapsed  func() time.Duration
 }
 
 // visit is what is known of a request's client. It is the context of the request, so that whoever has the request can ask; it is
@@ -41,6 +46,7 @@ type visit struct {
 	context.Context
 	web.Visitor
 	client clientip.Client
+	logged *logged // nil if no line is written of it
 }
 
 type visitKey struct{}
@@ -76,22 +82,31 @@ func (g *assembly) front(login *web.Edge, app http.Handler) http.Handler {
 	return &front{
 		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
 		loopback: external.Local(), origin: external.String(), apps: g.table, carries: LoginHostHasApp(g.config),
-		security: transportSecurity(g.config), login: login, app: app, health: g.health(), log: g.deps.Logger,
+		security: transportSecurity(g.config), login: login, app: app, health: g.health(), log: g.deps.Logger, access: g.access,
+		now: g.deps.Now, elapsed: g.deps.Elapsed,
 	}
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	client := f.clients.Resolve(r)
-	r = r.WithContext(&visit{Context: r.Context(), client: client, Visitor: web.Visitor{
+	v := &visit{Context: r.Context(), client: client, Visitor: web.Visitor{
 		RequestID: rand.Text(), Address: client.Address, Network: clientip.Network(client.Address), Claimed: client.Claimed,
-	}})
+	}}
+	r = r.WithContext(v)
+	if line := f.begin(w, r, v); line != nil {
+		w = line
+		defer f.end(line)
+	}
 	defer f.lastResort(w, r)
 	if f.security != "" {
 		w.Header().Set("Strict-Transport-Security", f.security) // the proxy leaves an app's own in its place
 	}
 	handler, ours := f.choose(r)
-	if ours && proxy.Ambiguous(r) { // the proxy sees to its own answers
-		w.Header().Set("Connection", "close")
+	if ours { // the proxy sees to its own answers
+		w.Header()[proxy.HeaderRequestID] = []string{v.RequestID}
+		if proxy.Ambiguous(r) {
+			w.Header().Set("Connection", "close")
+		}
 	}
 	handler.ServeHTTP(w, r)
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"gatehouse/access"
+	"gatehouse/accesslog"
 	"gatehouse/admin"
 	"gatehouse/admin/httpapi"
 	"gatehouse/audit"
@@ -46,6 +48,8 @@ type Deps struct {
 	Now     func() time.Time
 	Elapsed func() time.Duration
 	Logger  *slog.Logger
+	// Stdout is where an access log named "-" goes.
+	Stdout io.Writer
 	// SetLogLevel sets the level of Logger, one of the words of log.level; nil if it cannot change.
 	SetLogLevel func(level string)
 	// Workers is how many bcrypt comparisons may run at once.
@@ -64,6 +68,7 @@ type Gateway struct {
 
 	engine   engine
 	metrics  *metrics.Metrics
+	access   *accesslog.Log
 	log      *audit.Log
 	pool     *password.Pool
 	sessions *session.Manager
@@ -103,6 +108,7 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 		return nil, err
 	}
 	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, metrics: m, log: s.log}
+	g.access = accesslog.New(accesslog.Options{Stdout: deps.Stdout, Logger: deps.Logger})
 	g.clock = newClockWatch(deps, s.log)
 	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers})
 	g.sessions, err = g.openSessions()
@@ -112,6 +118,9 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 	if err == nil {
 		var first *assembly
 		if first, err = g.assemble(config); err == nil {
+			err = g.access.Use(config.AccessLog.File, config.AccessLog.Format)
+		}
+		if err == nil {
 			g.current.Store(first)
 			g.observe()
 			return g, nil

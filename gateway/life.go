@@ -79,6 +79,7 @@ func (g *Gateway) closeParts() {
 		flow.Close()
 	}
 	g.pool.Close()
+	g.access.Close()
 	if g.sample != nil {
 		g.sample.close()
 	}

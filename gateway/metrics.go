@@ -21,6 +21,8 @@ func (g *Gateway) observe() {
 	m.Gauge("verified_tokens", "Access tokens that are remembered as verified; 100,000 at most.", func() float64 { return float64(g.sessions.Verified()) })
 	m.Gauge("revocations_held", "Ended sessions that are remembered until their tokens have expired.", func() float64 { return float64(g.sessions.Revoked()) })
 	m.Gauge("feed_age_seconds", "Since the feed was last read to its end.", func() float64 { return g.deps.Now().Sub(g.sessions.Followed()).Seconds() })
+	m.Counter("access_log_lines_total", "Lines of the access log that were written.", func() float64 { return float64(g.access.Written()) })
+	m.Counter("access_log_dropped_total", "Lines of the access log that were dropped.", func() float64 { return float64(g.access.Dropped()) })
 	m.Gauges("part_state", "State of each part of readyz: 0 ok, 1 degraded, 2 failed.", "part", func() map[string]float64 {
 		states := map[string]float64{stateOK: 0, stateDegraded: 1, stateFailed: 2}
 		values := map[string]float64{}

@@ -21,6 +21,13 @@ const (
 	headerForwardedPrefix = "X-Forwarded-Prefix"
 )
 
+// HeaderRequestID carries the id of a request on every answer of the gateway's own. To the app it goes under a name that no client can
+// forge: X-Request-Id is the client's and the app's, and passes as it was sent.
+const (
+	HeaderRequestID = "X-Request-Id"
+	headerRequestID = "X-Gatehouse-Request-Id"
+)
+
 // claim says what a client's own header of a protected name would pretend.
 type claim byte
 
@@ -173,7 +180,7 @@ func mayClaim(name string) bool {
 }
 
 // addedHeaders is how many headers identify sets at most.
-const addedHeaders = 9
+const addedHeaders = 10
 
 // passOn is what an app gets of a client's header: everything but what belongs to the client's connection and what is protected. It
 // reports whether anything claimed an identity. The values are the client's own and must not be written to.
@@ -280,6 +287,7 @@ func identify(h http.Header, x *exchange) {
 	set(headerForwardedHost, host)
 	set(headerForwardedProto, scheme)
 	set(headerForwardedPrefix, x.prefix)
+	set(headerRequestID, x.proxy.requestID(x.in))
 }
 
 // plainText is text without what could end a line, drive a terminal or break UTF-8.

@@ -168,6 +168,8 @@ func (w *witness) denied() []audit.Event {
 	return slices.Clone(w.denials)
 }
 
+func (*witness) Decided(*http.Request, string, string) {}
+
 func (w *witness) Answered(_ string, code problem.Code) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -274,5 +276,7 @@ type closer struct {
 	once sync.Once
 	done chan struct{}
 }
+
+func (*closer) Decided(*http.Request, string, string) {}
 
 func (c *closer) Answered(string, problem.Code) { c.once.Do(func() { close(c.done) }) }

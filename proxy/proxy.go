@@ -62,9 +62,11 @@ type Recorder interface {
 	Count(event audit.Event)
 }
 
-// Observer is told what became of each request. It is called once for each, from many goroutines, and must not wait.
+// Observer is told what became of each request, from many goroutines, and must not wait.
 type Observer interface {
-	// Answered reports a request of a route (by its name; empty if there is none) and the code with which the gateway
+	// Decided reports, before a request is answered, the name of its route and of who sends it; empty for nobody.
+	Decided(r *http.Request, route, user string)
+	// Answered reports, once for each request, its route (by its name; empty if there is none) and the code with which the gateway
 	// answered it; the code is empty where the app answered.
 	Answered(route string, code problem.Code)
 }
@@ -159,6 +161,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if o.Verdict == access.StepUp {
 		o = p.fresher(r, decide, o)
 	}
+	if o.route != nil {
+		p.observer.Decided(r, o.route.name, o.who.Name)
+	}
 	if o.code != "" {
 		p.turnAway(w, r, wanted, o)
 		return
@@ -214,6 +219,7 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, route *route, why
 // draw answers with a problem.
 func (p *Proxy) draw(w http.ResponseWriter, r *http.Request, why problem.Problem) {
 	why.RequestID = p.requestID(r)
+	w.Header()[HeaderRequestID] = []string{why.RequestID}
 	w.Header().Set("Cache-Control", "no-store")
 	if Ambiguous(r) {
 		w.Header().Set("Connection", "close")
@@ -260,4 +266,5 @@ func (p *Proxy) Close() {
 // nobody observes nothing.
 type nobody struct{}
 
-func (nobody) Answered(string, problem.Code) {}
+func (nobody) Decided(*http.Request, string, string) {}
+func (nobody) Answered(string, problem.Code)         {}

@@ -85,6 +85,7 @@ func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target,
 		return
 	}
 	p.observe(o.route, o.code)
+	h[HeaderRequestID] = []string{p.requestID(r)}
 	h.Set("Location", p.external+page+p.wayBack(o.origin, wanted))
 	h.Set("Cache-Control", "no-store")
 	if Ambiguous(r) {

@@ -42,6 +42,7 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
+			r.gateway.Reopen() // whatever becomes of the configuration: a log may have been rotated away
 			r.reload(ctx)
 		case <-changes:
 			quiet.Reset(settle)

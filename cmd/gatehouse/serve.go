@@ -70,7 +70,7 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 	logger := newLogger(config.Log.Format, level, m.errOut)
 	g, err := gateway.New(ctx, config, gateway.Deps{
 		Now: m.now, Elapsed: func() time.Duration { return m.now().Sub(began) }, // monotonic: began keeps its reading
-		Logger: logger, SetLogLevel: setLevel, Workers: workers,
+		Logger: logger, Stdout: m.out, SetLogLevel: setLevel, Workers: workers,
 	})
 	if err != nil {
 		return err

@@ -176,11 +176,11 @@ func traces(text string) []string {
 	return forms
 }
 
-// AU-03: what is secret, wherever somebody puts it, is nowhere: not in the data folder, not in the program's output, not in
-// what the administration API tells.
-func TestAU03_noSecretIsKept(t *testing.T) {
+// AU-03 and LG-14: what is secret, wherever somebody puts it, is nowhere: not in the data folder with the audit log and the access log, not in
+// the program's output, not in what the administration API tells.
+func TestAU03_LG14_noSecretIsKept(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, trustNobody)
+	b := newBench(t, nil, trustNobody, func(c *configs.Config) { c.AccessLog.File = filepath.Join(c.Data, "access.log") })
 	b.AddUser("bob")
 	canaries := map[string]string{
 		"right password": gatewaytest.Password, "seed": b.secret, "access token": b.alice.Jar[accessName], "signature": b.alice.Jar[accessName][strings.LastIndexByte(b.alice.Jar[accessName], '.')+1:],
@@ -212,6 +212,9 @@ func TestAU03_noSecretIsKept(t *testing.T) {
 	told := b.tellAll(t)
 	b.oracles(t, 0)
 	places := dataFolder(t, b.Dir)
+	if lines := bytes.Count(places[filepath.Join(b.Dir, "access.log")], []byte("\n")); lines < 40 {
+		t.Errorf("the access log has %d lines", lines)
+	}
 	delete(places, filepath.Join(b.Dir, "root.key"))
 	for path, content := range places {
 		places[path] = bytes.TrimRight(content, "\x00") // the log's reserve is empty

@@ -25,7 +25,7 @@ const (
 // import each other: they meet where a higher layer puts them together, and each can be read and tested alone.
 var layerOf = map[string]int{
 	// 0, leaves: contracts, formats and pure functions that everybody may know.
-	"access": 0, "admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
+	"access": 0, "accesslog": 0, "admin/api": 0, "audit": 0, "auth/password": 0, "configs": 0, "problem": 0, "proxy/clientip": 0, "session/token": 0,
 	"snippet": 0, "store": 0, "strictjson": 0,
 	// 1, parts: each does one thing over the leaves.
 	"auth/apptoken": 1, "auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "certificate": 1, "listener": 1,
