@@ -2,9 +2,10 @@ package snippet
 
 import "strings"
 
-// caddySpellings remove the identity headers of clients in every spelling that some app reads as one: Caddy passes underscores on.
+// caddySpellings remove the identity headers of clients in every spelling that some app reads as one: Caddy passes underscores
+// and dots on.
 var caddySpellings = [...]string{
-	"Remote*", "X-Remote*", "X_Remote*", "X-Auth*", "X_Auth*", "X-Gatehouse*", "X_Gatehouse*", "X_Forwarded*", "X-Forwarded_*",
+	"Remote*", "X-Remote*", "X-Auth*", "X-Gatehouse*", "X_*", "X.*", "X-Forwarded_*", "X-Forwarded.*",
 	"X-Forwarded-User*", "X-Forwarded-Preferred*", "X-Forwarded-Email*", "X-Forwarded-Groups*",
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // haproxySpellings matches the identity headers of clients in every spelling that some app reads as one.
-const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x_forwarded|x[-.]forwarded[_.]|x-forwarded-(user|preferred|email|groups))"`
+const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x[_.]forwarded|x-forwarded[_.]|x-forwarded-(user|preferred|email|groups))"`
 
 // haproxy writes sections for haproxy.cfg.
 func (t *text) haproxy(s Site) {
