@@ -1,4 +1,4 @@
-package main
+package snippet_test
 
 import (
 	"crypto/ecdsa"
@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"gatehouse/configs"
+	"gatehouse/proxy"
+	"gatehouse/snippet"
 )
 
 // nginxFolders lets nginx make its folders where it may.
@@ -32,19 +34,62 @@ var webServers = map[string]struct {
 	"haproxy": {"%s", []string{"haproxy", "-c", "-q", "-f", "FILE"}},
 }
 
+var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
 // TestDocs_webServersTakeTheirConfigurations gives every configuration of a web server in the documentation to that server.
 func TestDocs_webServersTakeTheirConfigurations(t *testing.T) {
 	t.Parallel()
-	for name := range webServers {
-		count := 0
-		for _, d := range documents(t) {
-			for _, block := range d.blocks(name) {
-				checkWebServer(t, name, d.name, block)
-				count++
+	count := map[string]int{}
+	for _, pattern := range []string{"../*.md", "../docs/*.md"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, block := range fence.FindAllStringSubmatch(string(text), -1) {
+				if _, ours := webServers[block[1]]; ours {
+					checkWebServer(t, block[1], file, block[2])
+					count[block[1]]++
+				}
 			}
 		}
-		if count == 0 {
-			t.Errorf("no configuration of %s found in the documentation; is the pattern right?", name)
+	}
+	if len(count) != len(webServers) {
+		t.Errorf("the documentation has configurations of %v only; is the pattern right?", count)
+	}
+}
+
+// TestText_isTaken gives what is written for sites of every kind to the programs.
+func TestText_isTaken(t *testing.T) {
+	t.Parallel()
+	headers := proxy.PresetForwarded.Headers()
+	for name, site := range map[string]snippet.Site{
+		"many hosts": {Scheme: "https", Login: "login.example.com", Gateway: "127.0.0.1:8080", Identity: identities(), Apps: []snippet.App{
+			{Name: "wiki", Host: "wiki.example.com", Path: "/", Upstreams: []string{"http://127.0.0.1:3000", "http://127.0.0.1:3001"}, Headers: headers},
+			{Name: "wiki-api", Host: "wiki.example.com", Path: "/api/über uns", Upstreams: []string{"http://127.0.0.1"}, Headers: headers},
+			{Name: "grpc", Host: "wiki.example.com", Path: "/grpc", Upstreams: []string{"h2c://127.0.0.1:3003"}, Headers: headers, Through: true},
+			{Name: "any", Host: "*.apps.example.com", Path: "/", Upstreams: []string{"http://[::1]:3004"}, Headers: headers},
+			{Name: "elsewhere", Host: "static.example.com:8443", Path: "/", Headers: headers},
+		}},
+		"one app on the login host": {Scheme: "https", Login: "app.example.com", Gateway: "127.0.0.1:8080", Identity: identities(), Apps: []snippet.App{
+			{Name: "app", Host: "app.example.com", Path: "/", Upstreams: []string{"http://127.0.0.1:3000"}, Headers: headers},
+		}},
+		"an app below the login host": {Scheme: "http", Login: "localhost:8000", Gateway: "127.0.0.1:8080", Identity: identities(), Apps: []snippet.App{
+			{Name: "app", Host: "localhost:8000", Path: "/app", Upstreams: []string{"http://127.0.0.1:3000"}, Headers: headers},
+		}},
+	} {
+		for _, program := range snippet.Programs() {
+			text, err := snippet.Text(program, site)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, packaged := webServers[program]; packaged {
+				checkWebServer(t, program, name, text)
+			}
 		}
 	}
 }
