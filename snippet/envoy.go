@@ -36,18 +36,18 @@ func (t *text) envoy(s Site) {
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
                       failure_mode_allow: false
-                      http_service:
-                        server_uri: {uri: "http://` + s.Gateway + `", cluster: gatehouse, timeout: 10s}
-                        path_prefix: /.gatehouse/authz/ext-authz
-                        authorization_request:
-                          allowed_headers:
-                            patterns:
-                              - {prefix: "sec-fetch-"}
-                              - {prefix: "x-forwarded-"}
+                      allowed_headers:
+                        patterns:
+                          - {prefix: "sec-fetch-"}
+                          - {prefix: "x-forwarded-"}
 `)
 	for _, name := range [...]string{"accept", "authorization", "cookie", "origin", "upgrade", "connection", "user-agent"} {
-		t.line("                              - {exact: %q}", name)
+		t.line("                          - {exact: %q}", name)
 	}
+	t.WriteString(`                      http_service:
+                        server_uri: {uri: "http://` + s.Gateway + `", cluster: gatehouse, timeout: 10s}
+                        path_prefix: /.gatehouse/authz/ext-authz
+`)
 	t.line("                        authorization_response:")
 	t.line("                          allowed_upstream_headers:")
 	t.line("                            patterns:")
