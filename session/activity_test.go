@@ -103,7 +103,7 @@ func TestManager_Authenticate_writesNothingForTheSameToken(t *testing.T) {
 	h := newHouse(t)
 	g := h.running(t, polling)
 	b := renewed(t, h, g, 1)
-	b.use(t, h, g)
+	b.use(t, g)
 	g.line.operations()
 	for range 100 {
 		h.clock.move(2 * time.Second)
@@ -131,7 +131,7 @@ func TestManager_Authenticate_notesAgainWhatFailed(t *testing.T) {
 		t.Fatal("noted although the store failed")
 	}
 	g.line.set(func() { g.line.fail["advance"] = false })
-	b.use(t, h, g)
+	b.use(t, g)
 }
 
 func TestManager_Activity_countsWhatAnUpgradedConnectionBrings(t *testing.T) {

@@ -114,12 +114,12 @@ func TestManager_StepUp_refusesFormerHandles(t *testing.T) {
 			return old
 		}},
 		{name: "30 s after the first use of the new one", present: func(t *testing.T, h *house, g *gateway, old, now jarOf) jarOf {
-			now.use(t, h, g)
+			now.use(t, g)
 			h.clock.move(30 * time.Second)
 			return old
 		}},
 		{name: "after that", theft: true, present: func(t *testing.T, h *house, g *gateway, old, now jarOf) jarOf {
-			now.use(t, h, g)
+			now.use(t, g)
 			h.clock.move(30*time.Second + time.Millisecond)
 			return old
 		}},
