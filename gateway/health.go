@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gatehouse/problem"
+	"gatehouse/session/token"
 	"gatehouse/store/redisstore"
 	"gatehouse/web"
 )
@@ -107,9 +108,12 @@ func (c *storeCheck) check(ctx context.Context, ask func(context.Context) error)
 	return nil
 }
 
-// clockPart warns of a clock that was set, and of one that differs from the store's: what one gateway signs another must accept,
+// clockPart fails by a clock that cannot be right, and warns of one that was set, and of one that differs from the store's: what one gateway signs another must accept,
 // and the leeway is 30 s.
 func (g *Gateway) clockPart() Part {
+	if g.deps.Now().Unix() < token.Earliest {
+		return Part{State: stateFailed, Note: "the clock reads a time before this program was made: nothing is signed by it"}
+	}
 	shared, ok := g.engine.(interface{ Skew() time.Duration })
 	if ok && shared.Skew().Abs() > redisstore.MaxSkew {
 		return Part{State: stateDegraded, Note: "the clock differs from that of the store: other gateways may refuse what this one signs"}

@@ -58,6 +58,9 @@ func (m *Manager) Prepare(ctx context.Context, g Grant) (*Prepared, error) {
 		return nil, errors.New("prepare session: grant is not complete")
 	}
 	now := m.o.Now()
+	if err := plausible(now); err != nil {
+		return nil, err
+	}
 	p := &Prepared{grant: g, session: newID(), until: now.Add(prepareFor), doc: document{
 		Identity: g.Identity, Methods: g.Methods, Origin: g.Origin, Device: g.DeviceID, Address: g.ClientAddress,
 		Agent: cut(g.UserAgent, maxUserAgent), AuthTime: g.AuthTime.UnixMicro(), Created: now.UnixMicro(),
@@ -67,6 +70,15 @@ func (m *Manager) Prepare(ctx context.Context, g Grant) (*Prepared, error) {
 		return nil, unavailable("prepare session", err)
 	}
 	return p, nil
+}
+
+// plausible returns ErrUnavailable by a clock that cannot be right. Nothing is written by it either: what it would say of activity
+// and uses, nobody could take back.
+func plausible(now time.Time) error {
+	if now.Unix() < token.Earliest {
+		return unavailable("read the clock", errors.New("it reads a time before this program was made"))
+	}
+	return nil
 }
 
 func cut(s string, most int) string {

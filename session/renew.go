@@ -46,6 +46,9 @@ func (m *Manager) renew(ctx context.Context, r *http.Request, origin string) (Pr
 		client: func() audit.Client { return m.client(r) },
 	}
 	now := m.o.Now()
+	if err := plausible(now); err != nil {
+		return Principal{}, nil, err
+	}
 	epoch := m.verified.epoch.Load() // before the read
 	doc, generation, err := m.prolong(ctx, p, origin, now)
 	if err != nil {

@@ -179,6 +179,36 @@ func TestClock_jumpsAreRecordedAndShown(t *testing.T) {
 	}
 }
 
+// CK-04: a clock that begins at 1970, as after a start without a battery, signs nothing and signs nobody out; one of the far future
+// breaks nothing.
+func TestCK04_aClockThatCannotBeRightSignsNothing(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	seed := g.enrolled("alice")
+	b := g.SignIn("alice", seed)
+	fresh := g.enrolled("bob") // whose codes are all still to come
+	right := g.Clock.Now()
+	for _, at := range []time.Time{time.Unix(0, 0), time.Unix(100, 0), time.Unix(token.Earliest-1, 0)} {
+		g.Clock.Set(at)
+		wantProblem(t, at.String(), g.next().Login("bob", gatewaytest.Password, g.Code(fresh)), problem.Unavailable)
+		page := b.Copy()
+		wantStatus(t, at.String()+": somebody who is signed in", page.Get("/"), http.StatusServiceUnavailable)
+		if len(page.Jar) != len(b.Jar) {
+			t.Errorf("%s: the cookies were touched", at)
+		}
+		ready := b.Copy().Do(http.MethodGet, "/.gatehouse/readyz", nil, nil)
+		if ready.StatusCode != http.StatusServiceUnavailable || !strings.Contains(ready.Text, `"clock":{"state":"failed"`) {
+			t.Errorf("%s: readiness: %d %s", at, ready.StatusCode, ready.Text)
+		}
+	}
+	g.Clock.Set(right)
+	wantStatus(t, "with the right clock", b.Get("/"), http.StatusOK)
+	for _, at := range []time.Time{time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC), time.Date(2106, 2, 7, 6, 28, 16, 0, time.UTC)} {
+		g.Clock.Set(at)
+		signedIn(t, at.String(), g.next().Login("alice", gatewaytest.Password, g.Code(seed)))
+	}
+}
+
 // CK-02: what one gateway signs another accepts within the leeway. Beyond it a program has to sign in again, and a browser,
 // whose session is in the store, gets a token of the gateway it came to.
 func TestClock_gatewaysMayDifferByTheLeeway(t *testing.T) {

@@ -36,6 +36,10 @@ const (
 	// early by a clock that is fast is renewed, and one that ended is never good for longer than it says.
 	Leeway = 30 * time.Second
 
+	// Earliest is a moment before this program was made: 1 October 2026, in seconds since 1970. A clock that reads less is wrong, as
+	// one that began at 1970 after a start without a battery, and nothing is signed by it.
+	Earliest = 1790812800
+
 	algorithm = "EdDSA"
 	// maxForeign is the largest header block that reaches us; what is longer is not decoded.
 	maxForeign = 64 << 10
@@ -113,8 +117,8 @@ func date(seconds int64) *jwt.NumericDate {
 	return &jwt.NumericDate{Time: time.Unix(seconds, 0)}
 }
 
-// Sign returns a token for one purpose. It is an error if an id, the issuer or the audience is missing, or the lifetime is
-// not within MaxLifetime.
+// Sign returns a token for one purpose. It is an error if an id, the issuer or the audience is missing, the lifetime is not
+// within MaxLifetime, or it would begin before Earliest.
 func (k *KeySet) Sign(p Purpose, c Claims) (string, error) {
 	w := wire{
 		ID: c.ID, Issuer: c.Issuer, Audience: c.Audience, Subject: c.Subject, SessionID: c.SessionID,
@@ -142,7 +146,7 @@ func (w *wire) complete() error {
 		return errors.New("a claim is missing")
 	}
 	lifetime := w.ExpiresAt - w.IssuedAt
-	if w.AuthTime <= 0 || w.IssuedAt <= 0 || w.ExpiresAt <= 0 || lifetime <= 0 || lifetime > int64(MaxLifetime/time.Second) {
+	if w.AuthTime <= 0 || w.IssuedAt < Earliest || lifetime <= 0 || lifetime > int64(MaxLifetime/time.Second) {
 		return errors.New("times out of range")
 	}
 	return nil

@@ -404,7 +404,11 @@ func TestKeySet_signsNothingIncomplete(t *testing.T) {
 		"no end":        func(c *token.Claims) { c.ExpiresAt = time.Time{} },
 		"too long":      func(c *token.Claims) { c.ExpiresAt = start.Add(5*time.Minute + time.Second) },
 		"ends at once":  func(c *token.Claims) { c.ExpiresAt = c.IssuedAt },
-		"clock at 1970": func(c *token.Claims) { c.IssuedAt = time.Unix(0, 0); c.ExpiresAt = time.Unix(60, 0) },
+		"clock at 1970": func(c *token.Claims) { c.IssuedAt = time.Unix(1, 0); c.ExpiresAt = time.Unix(60, 0) },
+		"clock too early": func(c *token.Claims) {
+			c.IssuedAt = time.Unix(token.Earliest-1, 0)
+			c.ExpiresAt = time.Unix(token.Earliest+60, 0)
+		},
 	} {
 		c := claims()
 		change(&c)
