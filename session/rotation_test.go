@@ -65,18 +65,15 @@ func (j jarOf) renewOK(t *testing.T, g *gateway) {
 // gateway that is out of step leaves it to the next.
 func (j jarOf) use(t *testing.T, g *gateway) {
 	t.Helper()
+	written := func() bool { return session.Writing(g.Manager) == 0 }
+	eventually(t, "notes of before", written)
 	before := advances(g)
 	eventually(t, "the use of the handle to be noted", func() bool {
-		switch {
-		case session.Writing(g.Manager) > 0:
-			return false
-		case advances(g) > before:
-			return true
-		}
 		if _, err := authenticate(t, g, j.request()); err != nil {
 			t.Fatal(err)
 		}
-		return false
+		eventually(t, "the note", written)
+		return advances(g) > before
 	})
 }
 
