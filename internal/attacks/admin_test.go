@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"gatehouse/admin"
+	"gatehouse/admin/api"
 	"gatehouse/admin/httpapi"
 	"gatehouse/audit"
 	"gatehouse/configs"
@@ -215,6 +216,7 @@ func TestAD07_nothingIsAssignedBesides(t *testing.T) {
 		"POST /v1/users/alice/totp": `{"reason":"besides"`, "DELETE /v1/users/alice/sessions": `{"reason":"besides"`, "DELETE /v1/users/alice": `{"reason":"besides"`,
 		"POST /v1/users/alice/invitation": `{"reason":"besides"`, "POST /v1/users": `{"name":"dora","password":"` + gatewaytest.Password + `","reason":"besides"`, "POST /v1/invitations": `{"name":"erin","reason":"besides"`,
 		"POST /v1/imports": `{"format":"htpasswd","content":"","reason":"besides"`,
+		"POST /v1/tokens":  `{"user":"alice","route":"app","reason":"besides"`,
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		for name, extra := range extras {
@@ -285,6 +287,10 @@ func TestAD11_eachCallIsOneRecord(t *testing.T) {
 	if err != nil || len(sessions) != 1 {
 		t.Fatalf("sessions: %v, %v", sessions, err)
 	}
+	token, err := a.Admin.AddToken(t.Context(), api.NewToken{User: "mallory", Route: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range httpapi.Routes() {
 		if r.Operation == "" {
 			continue
@@ -296,6 +302,8 @@ func TestAD11_eachCallIsOneRecord(t *testing.T) {
 		case admin.UserDelete: // last
 		case admin.UserInvite:
 			call(r, "erin", "") // who was invited just before
+		case admin.TokenRevoke:
+			call(r, "", token.Token.ID)
 		default:
 			call(r, "alice", sessions[0].ID)
 		}
@@ -331,6 +339,8 @@ func callBody(op admin.Operation) string {
 		return `{"groups":["staff"]}`
 	case admin.UserImport:
 		return `{"format":"htpasswd","content":""}`
+	case admin.TokenAdd:
+		return `{"user":"mallory","route":"app"}`
 	case admin.LockoutReset:
 		return `{"reason":"test"}`
 	default:
