@@ -2,6 +2,7 @@ package certificate_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -74,6 +75,10 @@ func TestFiles_keepWhatCanBeUsed(t *testing.T) {
 	cert, key := a.Issue("a.example.com")
 	f := open(t, cert, key, time.Now)
 	first := serial(t, f)
+	good, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if changed, err := f.Reload(); changed || err != nil {
 		t.Errorf("the same files: changed %v, %v", changed, err)
 	}
@@ -81,17 +86,19 @@ func TestFiles_keepWhatCanBeUsed(t *testing.T) {
 		"no PEM":                  func() error { return os.WriteFile(cert, []byte("nothing"), 0o600) },
 		"half a certificate":      func() error { return os.Truncate(cert, 100) },
 		"no file":                 func() error { return os.Remove(cert) },
-		"a folder":                func() error { _ = os.Remove(cert); return os.Mkdir(cert, 0o700) },
-		"another one's key":       func() error { _ = os.Remove(cert); other, _ := a.Issue("b.example.com"); return os.Rename(other, cert) },
+		"a folder":                func() error { return errors.Join(os.Remove(cert), os.Mkdir(cert, 0o700)) },
+		"another one's key":       func() error { other, _ := a.Issue("b.example.com"); return os.Rename(other, cert) },
 		"more than anybody needs": func() error { return os.WriteFile(cert, make([]byte, 2<<20), 0o600) },
 	} {
-		if err := spoil(); err != nil {
+		if err := errors.Join(os.RemoveAll(cert), os.WriteFile(cert, good, 0o600), spoil()); err != nil {
 			t.Fatal(err)
 		}
 		if changed, err := f.Reload(); changed || err == nil || serial(t, f) != first || !strings.Contains(f.Trouble(), "cannot be used") {
 			t.Errorf("%s: changed %v, %v, trouble %q", name, changed, err, f.Trouble())
 		}
-		_ = os.RemoveAll(cert)
+	}
+	if err := os.RemoveAll(cert); err != nil {
+		t.Fatal(err)
 	}
 	want := a.Renew(cert, key, "a.example.com")
 	if changed, err := f.Reload(); !changed || err != nil || serial(t, f) != want || f.Trouble() != "" {
