@@ -154,7 +154,10 @@ func TestProxy_spreadsWebSockets(t *testing.T) {
 	for i := 0; i < 6; i += 2 { // in turn: all of one upstream
 		_ = conns[i].Close()
 	}
-	waitFor(t, "their end", func() bool { _, answered := g.Witness.seen(); return len(answered) == 3 })
+	waitFor(t, "their end", func() bool {
+		_, answered := g.Witness.seen()
+		return len(answered) == 3 && (one.Open() == 0 || two.Open() == 0)
+	})
 	left := one
 	if two.Open() < one.Open() {
 		left = two

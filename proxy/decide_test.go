@@ -126,6 +126,10 @@ func TestProxy_denialsAreCounted(t *testing.T) {
 	g, _ := newSite(t)
 	g.send(t, "GET /admin/secret HTTP/1.1\r\n"+signedIn+"Connection: close\r\n\r\n")
 	g.send(t, "GET /nowhere HTTP/1.1\r\nHost: gate.example\r\nConnection: close\r\n\r\n")
+	g.send(t, "GET /public/..%2fadmin HTTP/1.1\r\nHost: gate.example\r\nConnection: close\r\n\r\n")
+	if attempts, _ := g.Witness.seen(); !slices.Equal(attempts, []string{"ambiguous-path"}) {
+		t.Errorf("attempts: got %q", attempts)
+	}
 	denials := g.Witness.denied()
 	if len(denials) != 2 {
 		t.Fatalf("got %d records", len(denials))

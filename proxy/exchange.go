@@ -31,6 +31,7 @@ const (
 
 	bypassIdentity = "identity-header"
 	bypassOrigin   = "websocket-origin"
+	bypassPath     = "ambiguous-path"
 )
 
 var (
@@ -228,7 +229,9 @@ func (x *exchange) fail(err error) {
 	why := problem.New(x.blame(err))
 	if x.upload != nil && !x.upload.complete.Load() {
 		x.stopReading()
-		x.Header().Set("Connection", "close")
+		if x.in.ProtoMajor == 1 { // of HTTP/2 the stream ends; net/http would take this for the end of all others on the connection, too
+			x.Header().Set("Connection", "close")
+		}
 	}
 	switch why.Code {
 	case problem.SessionRequired:

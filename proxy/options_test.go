@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"testing"
@@ -302,9 +303,15 @@ func TestProxy_bodyLimitOverHTTP2(t *testing.T) {
 	up := wiretest.NewUpstream(t)
 	g := optional(t, up.URL, func(r *proxy.Route) { r.BodyLimit = 1000 })
 	server := g.overTLS(t)
+	connections := 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if !got.Reused {
+			connections++
+		}
+	}})
 	for _, n := range []int{1000, 1001, 100_000} {
 		for _, body := range []io.Reader{strings.NewReader(strings.Repeat("x", n)), io.NopCloser(strings.NewReader(strings.Repeat("x", n)))} {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, body)
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -323,5 +330,8 @@ func TestProxy_bodyLimitOverHTTP2(t *testing.T) {
 	}
 	if got := len(up.Requests()); got != 2 {
 		t.Errorf("the app got %d whole requests, want 2", got)
+	}
+	if connections != 1 {
+		t.Errorf("%d connections, want 1 for all", connections)
 	}
 }

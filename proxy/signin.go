@@ -43,6 +43,9 @@ func (p *Proxy) turnAway(w http.ResponseWriter, r *http.Request, wanted target, 
 	if forges(r.Header) {
 		p.bypass(r, bypassIdentity)
 	}
+	if o.code == problem.BadRequest && o.cause == nil { // the path, and not a credential
+		p.bypass(r, bypassPath)
+	}
 	addCookies(w.Header(), o.cookies)
 	if refused := (*auth.Refused)(nil); errors.As(o.cause, &refused) {
 		p.refuseToken(w, r, o.route, refused)
