@@ -28,7 +28,8 @@ const (
 // doubles up to a minute; then one request tries it. When all are out, requests go to the one whose time ends first: trying is better
 // than refusing.
 //
-// A request is sent again, to another upstream, only where no connection could be made, so that not a byte of it can have been acted on.
+// A request is sent to another upstream only where no connection could be made, so that not a byte of it can have been acted on. Beneath that
+// net/http repeats, to the same upstream, safe requests without a body that met a kept connection which the app had just closed.
 //
 // It is the http.RoundTripper of requests that belong to an exchange.
 type balancer struct {

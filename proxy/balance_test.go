@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,6 +130,85 @@ func TestProxy_sendsRequestsWhereTheFewestAreUnderWay(t *testing.T) {
 	want(t, "afterwards", g.statuses(t, 6, get), 200)
 	if got := [2]int{len(one.Requests()) - before[0], len(two.Requests()) - before[1]}; got != [2]int{3, 3} {
 		t.Errorf("afterwards: got %v of 6", got)
+	}
+}
+
+// Upstreams come and go under load: nothing is sent twice, what is answered was sent once, and as long as one is there nobody hears of the others.
+func TestProxy_sendsEachRequestOnceWhileUpstreamsComeAndGo(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	seen := map[string]int{} // guarded by mu; how often each request was acted on
+	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(body) != 2000 {
+			return
+		}
+		mu.Lock()
+		seen[r.URL.Path]++
+		mu.Unlock()
+		_, _ = io.WriteString(w, r.URL.Path)
+	})
+	steady := httptest.NewServer(app)
+	defer steady.Close()
+	ports := [2]string{storetest.FreePort(t), storetest.FreePort(t)}
+	g, _ := spread(t, steady.URL, "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1])
+
+	stop := make(chan struct{})
+	var unsteady, clients sync.WaitGroup
+	for _, port := range ports {
+		unsteady.Go(func() { comeAndGo(t, "127.0.0.1:"+port, app, stop) })
+	}
+	body := strings.Repeat("x", 2000)
+	for c := range 16 {
+		clients.Go(func() {
+			for n := range 50 {
+				path := fmt.Sprintf("/%d/%d", c, n)
+				answers := g.send(t, fmt.Sprintf("POST %s HTTP/1.1\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s", path, signedIn, len(body), body))
+				if len(answers.All) != 1 {
+					t.Errorf("%s: got %d answers", path, len(answers.All))
+					return
+				}
+				mu.Lock()
+				acted := seen[path]
+				mu.Unlock()
+				switch status := answers.All[0].StatusCode; {
+				case status == 200 && (acted != 1 || answers.Bodies[0] != path):
+					t.Errorf("%s: answered %q, acted on %d times", path, answers.Bodies[0], acted)
+				case status != 200 && status != 502 || acted > 1: // one that died with the request in its hands
+					t.Errorf("%s: got %d, acted on %d times", path, status, acted)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(stop)
+	unsteady.Wait()
+	want(t, "in the end", g.statuses(t, 10, "POST /end HTTP/1.1\r\n"+signedIn+"Connection: close\r\nContent-Length: 2000\r\n\r\n"+body), 200)
+}
+
+// comeAndGo serves for a moment, is cut off in the middle of what it does, and comes again.
+func comeAndGo(t *testing.T, address string, app http.Handler, stop <-chan struct{}) {
+	for {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Errorf("listen: %v", err)
+			return
+		}
+		server := &http.Server{Handler: app, ErrorLog: quiet()}
+		served := make(chan struct{})
+		go func() { defer close(served); _ = server.Serve(listener) }()
+		over := false
+		select {
+		case <-stop:
+			over = true
+		case <-time.After(15 * time.Millisecond):
+		}
+		_ = server.Close()
+		<-served
+		if over {
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // it is away; that is what is tested
 	}
 }
 

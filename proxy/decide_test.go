@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,44 @@ func TestProxy_rules(t *testing.T) {
 		if reached := len(up.Requests()) > before; reached != (tt.want == http.StatusOK) {
 			t.Errorf("%s at %s with %q: reached the app: %v", tt.line, tt.host, tt.header, reached)
 		}
+	}
+}
+
+// PX-16 over HTTP/2, where the path is a field of its own.
+func TestProxy_rulesOverHTTP2(t *testing.T) {
+	t.Parallel()
+	g, up := newSite(t)
+	server := g.overTLS(t)
+	status := func(path, cookie string) int {
+		r := (&http.Request{
+			Method: http.MethodGet, Host: "gate.example", Header: http.Header{"Cookie": {"__Host-gatehouse=" + cookie}},
+			URL: &url.URL{Scheme: "https", Host: server.Listener.Addr().String(), Opaque: path},
+		}).WithContext(t.Context())
+		answer, err := server.Client().Transport.RoundTrip(r)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		_ = answer.Body.Close()
+		if answer.ProtoMajor != 2 {
+			t.Fatalf("over %s", answer.Proto)
+		}
+		return answer.StatusCode
+	}
+	for _, path := range []string{
+		"/public/../admin", "/public/%2e%2e/admin", "/public/..%2fadmin", "/public/%252e%252e/admin", "/public/..;/admin", "/public%2f..%2fadmin", "/./admin",
+		"/ADMIN", "/%61dmin", "/admin;x=1", "/admin%20", "/admin%00", `/public\..\admin`, "/public/%ef%bc%8e%ef%bc%8e/admin", "/public//../admin", "/public/é", "/admin/.",
+	} {
+		for _, who := range []string{"nobody", "bob"} {
+			if got := status(path, who); got != http.StatusBadRequest {
+				t.Errorf("%s for %s: got %d, want 400", path, who, got)
+			}
+		}
+	}
+	if len(up.Requests()) != 0 {
+		t.Errorf("the app got %s", up.Last(t).Line)
+	}
+	if got := status("/public/a%20b?x=/../admin", "nobody"); got != http.StatusOK || up.Last(t).Target() != "/public/a%20b?x=/../admin" {
+		t.Errorf("what is public: got %d, %s", got, up.Last(t).Target())
 	}
 }
 
