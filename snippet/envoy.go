@@ -51,7 +51,7 @@ func (t *text) envoy(s Site) {
 	t.line("                        authorization_response:")
 	t.line("                          allowed_upstream_headers:")
 	t.line("                            patterns:")
-	for _, name := range append(strings.Split(strings.ToLower(strings.Join(s.Identity, " ")), " "), "cookie") {
+	for _, name := range append(strings.Split(strings.ToLower(strings.Join(s.Identity, " ")), " "), "cookie", "authorization") {
 		t.line("                              - {exact: %q}", name)
 	}
 	t.line("                          allowed_client_headers:")

@@ -116,6 +116,7 @@ func (t *text) nginxApp(s Site, a App, location string) {
 	t.line("        auth_request_set $gatehouse_code $upstream_http_x_gatehouse_code;")
 	t.line("        auth_request_set $gatehouse_location $upstream_http_x_gatehouse_location;")
 	t.line("        auth_request_set $gatehouse_cookie $upstream_http_cookie;")
+	t.line("        auth_request_set $gatehouse_authorization $upstream_http_authorization;")
 	for _, name := range a.Headers {
 		t.line("        auth_request_set $gatehouse_%s $upstream_http_%s;", variable(name), variable(name))
 	}
@@ -127,6 +128,7 @@ func (t *text) nginxApp(s Site, a App, location string) {
 	t.line("        proxy_pass http://gatehouse_app_%s;", variable(a.Name))
 	t.nginxHeaders("        ")
 	t.line("        proxy_set_header Cookie $gatehouse_cookie;")
+	t.line("        proxy_set_header Authorization $gatehouse_authorization;")
 	for _, name := range a.Headers {
 		t.line("        proxy_set_header %s $gatehouse_%s;", name, variable(name))
 	}

@@ -51,6 +51,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, "")
 	}
 	w.Header().Set("Cookie", "app=1")
+	if own := r.Header.Get("Authorization"); own != "Bearer ours" {
+		w.Header().Set("Authorization", own)
+	} else {
+		w.Header().Set("Authorization", "")
+	}
 	switch said, _ := r.Cookie("__Host-gatehouse"); {
 	case said == nil && nginx:
 		w.Header().Set("X-Gatehouse-Location", "http://login.test/.gatehouse/login")
@@ -215,6 +220,13 @@ func TestText_worksInTheRealPrograms(t *testing.T) {
 			if r.Target() != "/a%2Fb?c=%2F" || !slices.Equal(r.Values("Cookie"), []string{"app=1"}) || !slices.Equal(r.Values("Remote-User"), []string{"alice"}) {
 				t.Errorf("the app got %s, %q, %q", r.Target(), r.Values("Cookie"), r.Values("Remote-User"))
 			}
+			for sent, want := range map[string]string{"Basic of-the-app": "Basic of-the-app", "Bearer ours": ""} {
+				ask("wiki.test", "/", pass, "Authorization: "+sent)
+				if got := strings.Join(app.Last(t).Values("Authorization"), ","); got != want {
+					t.Errorf("Authorization %q reached the app as %q, want %q", sent, got, want)
+				}
+			}
+			ask("wiki.test", "/a%2Fb?c=%2F", pass)
 			d.mu.Lock()
 			asked := d.asked[len(d.asked)-1]
 			d.mu.Unlock()

@@ -2,7 +2,7 @@
 //
 // It promises: on every host of an app `/.gatehouse/` goes to the gateway; a request reaches an app only after the gateway let it
 // through, and not at all where the gateway cannot be asked; the client's own spellings of identity headers are removed, and what the
-// gateway answered (identity headers, and the Cookie header without its own cookies) takes their place; nobody but the web server itself
+// gateway answered (identity headers, and Cookie and Authorization without its own cookies and tokens) takes their place; nobody but the web server itself
 // reaches the addresses at which it asks. What a web server would do
 // otherwise than the gateway (TLS to an app, prefixes taken off, limits of bodies) goes through the gateway as a proxy.
 //

@@ -101,7 +101,7 @@ func (t *text) traefikMiddleware(s Site, a App) {
 	t.line("      forwardAuth:")
 	t.line("        address: http://%s/.gatehouse/authz/forward-auth", s.Gateway)
 	t.line("        trustForwardHeader: false")
-	t.line("        authResponseHeaders: [%s, Cookie]", strings.Join(a.Headers, ", "))
+	t.line("        authResponseHeaders: [%s, Cookie, Authorization]", strings.Join(a.Headers, ", "))
 }
 
 func (t *text) traefikService(name string, addresses []string) {
