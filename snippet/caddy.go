@@ -2,10 +2,10 @@ package snippet
 
 import "strings"
 
-// caddySpellings remove the identity headers of clients in every spelling that some app reads as one: Caddy passes underscores
+// caddySpellings remove the identity headers of clients, and what would name another path, in every spelling that some app reads as one: Caddy passes underscores
 // and dots on.
 var caddySpellings = [...]string{
-	"Remote*", "X-Remote*", "X-Auth*", "X-Gatehouse*", "X_*", "X.*", "X-Forwarded_*", "X-Forwarded.*",
+	"Remote*", "X-Remote*", "X-Auth*", "X-Gatehouse*", "X-Original*", "X-Rewrite*", "X_*", "X.*", "X-Forwarded_*", "X-Forwarded.*",
 	"X-Forwarded-User*", "X-Forwarded-Preferred*", "X-Forwarded-Email*", "X-Forwarded-Groups*",
 }
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// haproxySpellings matches the identity headers of clients in every spelling that some app reads as one.
-const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x[_.]forwarded|x-forwarded[_.]|x-forwarded-(user|preferred|email|groups))"`
+// haproxySpellings matches the identity headers of clients, and what would name another path, in every spelling that some app reads as one.
+const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x[-_.]original|x[-_.]rewrite|x[_.]forwarded|x-forwarded[_.]|x-forwarded-(user|preferred|email|groups))"`
 
 // haproxy writes sections for haproxy.cfg.
 func (t *text) haproxy(s Site) {

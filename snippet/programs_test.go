@@ -230,9 +230,14 @@ func TestText_worksInTheRealPrograms(t *testing.T) {
 			d.mu.Lock()
 			asked := d.asked[len(d.asked)-1]
 			d.mu.Unlock()
-			for name, want := range map[string]string{
-				"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/a%2Fb?c=%2F", "X-Forwarded-Host": "wiki.test:" + port, "X-Forwarded-Proto": "http", "X-Forwarded-For": "127.0.0.1",
-			} {
+			want := map[string]string{"X-Original-Method": "GET", "X-Original-Url": "http://wiki.test:" + port + "/a%2Fb?c=%2F", "X-Forwarded-For": "127.0.0.1"}
+			if program == snippet.Caddy {
+				want = map[string]string{
+					"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/a%2Fb?c=%2F", "X-Forwarded-Host": "wiki.test:" + port, "X-Forwarded-Proto": "http",
+					"X-Forwarded-For": "127.0.0.1",
+				}
+			}
+			for name, want := range want {
 				if got := asked.Header[name]; !slices.Equal(got, []string{want}) {
 					t.Errorf("asked with %s %q, want %q", name, got, want)
 				}
@@ -250,7 +255,7 @@ func TestText_worksInTheRealPrograms(t *testing.T) {
 // forge sends identity headers in every spelling, and looks for what the app would read of them.
 func forge(t *testing.T, program string, app *wiretest.Upstream, send func(...string)) {
 	t.Helper()
-	for _, name := range identities() {
+	for _, name := range append(identities(), "X-Original-URL", "X-Rewrite-URL") {
 		var header []string
 		for _, spelling := range []string{
 			name, strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", "."),

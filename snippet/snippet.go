@@ -152,9 +152,12 @@ func (a App) addresses() []string {
 // variable is a name as variables of the programs may have it.
 func variable(name string) string { return strings.ToLower(strings.ReplaceAll(name, "-", "_")) }
 
-// others are the identity headers that an app does not get.
+// targets are headers by which some apps take another path than the one that was decided about.
+var targets = [...]string{"X-Original-URL", "X-Original-Method", "X-Rewrite-URL"}
+
+// others are the headers that an app does not get.
 func (s Site) others(a App) []string {
-	return slices.DeleteFunc(slices.Clone(s.Identity), func(name string) bool { return slices.Contains(a.Headers, name) })
+	return slices.DeleteFunc(append(slices.Clone(s.Identity), targets[:]...), func(name string) bool { return slices.Contains(a.Headers, name) })
 }
 
 // head says at the top of a file what it is, and what the gateway's own configuration needs for it.

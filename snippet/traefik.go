@@ -35,7 +35,7 @@ func (t *text) traefik(s Site) {
 	t.line("    gatehouse-clean:")
 	t.line("      headers:")
 	t.line("        customRequestHeaders:")
-	for _, name := range s.Identity {
+	for _, name := range s.others(App{}) {
 		t.line("          %s: \"\"", name)
 		if underscored := strings.ReplaceAll(name, "-", "_"); underscored != name {
 			t.line("          %s: \"\"", underscored)

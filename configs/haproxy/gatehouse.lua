@@ -26,7 +26,7 @@ local own = {
 local function question(txn)
   local headers = {}
   for name, values in pairs(txn.http:req_get_headers()) do
-    if not own[name] and not name:find("^x[-_.]forwarded") then
+    if not own[name] and not name:find("^x[-_.]forwarded") and not name:find("^x[-_.]original") then
       headers[name] = {}
       for i = 0, #values do
         table.insert(headers[name], values[i])
@@ -34,12 +34,11 @@ local function question(txn)
     end
   end
   local host = txn.sf:req_fhdr("host")
+  local scheme = txn.sf:ssl_fc() == "1" and "https" or "http"
   headers["host"] = { host }
-  headers["x-forwarded-host"] = { host }
   headers["x-forwarded-for"] = { txn.sf:src() }
-  headers["x-forwarded-method"] = { txn.sf:method() }
-  headers["x-forwarded-uri"] = { txn.sf:pathq() }
-  headers["x-forwarded-proto"] = { txn.sf:ssl_fc() == "1" and "https" or "http" }
+  headers["x-original-method"] = { txn.sf:method() }
+  headers["x-original-url"] = { scheme .. "://" .. host .. txn.sf:pathq() }
   return headers
 end
 
