@@ -137,7 +137,8 @@ type tokenAttempt struct {
 	route string
 
 	token     ratelimit.Token
-	drew      bool // token is to be given back if what was presented is right
+	drew      bool // token is to be given back if what was presented is right, as
+	paced     bool // the place among new tokens is
 	counted   bool // reserved is to be settled
 	reserved  lockout.Reservation
 	nameTag   string
@@ -150,18 +151,41 @@ type tokenAttempt struct {
 func (t *AppTokens) verify(ctx context.Context, a *tokenAttempt) (session.Principal, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), StoreTimeout)
 	defer cancel()
-	if a.knownHere = t.isAcquainted(a.Text); !a.knownHere {
-		if err := t.draw(ctx, a); err != nil {
-			return session.Principal{}, err
-		}
+	if err := t.count(ctx, a); err != nil {
+		return session.Principal{}, err
+	}
+	leave, err := t.takeTurn(ctx, a)
+	if err != nil {
+		return session.Principal{}, err
+	}
+	defer leave()
+	if p, ok := t.recall(a.Presented, a.route); ok { // whoever had the turn before presented the same
+		t.giveBack(ctx, a)
+		return p, nil
+	}
+	return t.Outside.Admit(ctx, a.Text, a.route, func(ctx context.Context) (session.Principal, error) { return t.read(ctx, a) })
+}
+
+// count draws what a token costs before anything is looked up. One that is acquainted costs nothing.
+func (t *AppTokens) count(ctx context.Context, a *tokenAttempt) error {
+	if a.knownHere = t.isAcquainted(a.Text); a.knownHere {
+		return nil
+	}
+	if err := t.draw(ctx, a); err != nil {
+		return err
 	}
 	if a.Text == "" {
-		return session.Principal{}, t.refuse(a, tokenMalformed, problem.InvalidCredentials, 0)
+		return t.refuse(a, tokenMalformed, problem.InvalidCredentials, 0)
 	}
-	if !a.knownHere && !t.pace() {
+	if a.paced = t.pace(); !a.paced {
 		t.giveBack(ctx, a)
-		return session.Principal{}, t.refuse(a, string(audit.ReasonPoolFull), problem.Unavailable, time.Second)
+		return t.refuse(a, string(audit.ReasonPoolFull), problem.Unavailable, time.Second)
 	}
+	return nil
+}
+
+// takeTurn waits until no other attempt of the same name, or the same token without one, is verified.
+func (t *AppTokens) takeTurn(ctx context.Context, a *tokenAttempt) (leave func(), err error) {
 	subject := a.Text
 	if a.Basic {
 		a.nameTag = t.tagOf(a.Name)
@@ -170,15 +194,10 @@ func (t *AppTokens) verify(ctx context.Context, a *tokenAttempt) (session.Princi
 	turn := t.turns[turnOf(subject)]
 	select {
 	case turn <- struct{}{}:
-		defer func() { <-turn }()
+		return func() { <-turn }, nil
 	case <-ctx.Done():
-		return session.Principal{}, t.undecided(a, "wait for a turn", ctx.Err())
+		return nil, t.undecided(a, "wait for a turn", ctx.Err())
 	}
-	if p, ok := t.recall(a.Presented, a.route); ok { // whoever had the turn before presented the same
-		t.giveBack(ctx, a)
-		return p, nil
-	}
-	return t.Outside.Admit(ctx, a.Text, a.route, func(ctx context.Context) (session.Principal, error) { return t.read(ctx, a) })
 }
 
 // tagOf is the window of a name, also of one that no account can have.
@@ -203,7 +222,7 @@ func (t *AppTokens) read(ctx context.Context, a *tokenAttempt) (session.Principa
 		}
 	}
 	if err := t.find(ctx, a); err != nil {
-		t.settle(ctx, a, lockout.NotVerified)
+		_ = t.settle(ctx, a, lockout.NotVerified) // else it counts as a failure, when it is lost
 		return session.Principal{}, t.undecided(a, "read an app token", err)
 	}
 	if !a.Basic && a.account.ID != "" { // only now is it known whose window it is
@@ -314,7 +333,14 @@ func (t *AppTokens) draw(ctx context.Context, a *tokenAttempt) error {
 	return nil
 }
 
+// giveBack returns what a token drew that is right.
 func (t *AppTokens) giveBack(ctx context.Context, a *tokenAttempt) {
+	if a.paced {
+		a.paced = false
+		t.mu.Lock()
+		t.paced = t.paced.Add(-newTokensEvery)
+		t.mu.Unlock()
+	}
 	if !a.drew {
 		return
 	}
@@ -427,11 +453,10 @@ func (t *AppTokens) pace() bool {
 	return true
 }
 
-// acquaint remembers a token that was right, and gives its place back.
+// acquaint remembers a token that was right.
 func (t *AppTokens) acquaint(text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.paced = t.paced.Add(-newTokensEvery)
 	if len(t.acquainted) >= maxAcquainted {
 		for any := range t.acquainted {
 			delete(t.acquainted, any)
