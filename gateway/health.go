@@ -121,6 +121,35 @@ func (g *Gateway) clockPart() Part {
 	return g.clock.part()
 }
 
+// Aliveness is the body of healthz.
+type Aliveness struct {
+	Alive bool `json:"alive"`
+	// Seen is what arrived of the request, for `?seen`: gatehouse doctor asks what a forged header came to.
+	Seen *Seen `json:"seen,omitempty"`
+}
+
+// Seen is how a request arrived. It tells who asks about the own request, and nothing else.
+type Seen struct {
+	Address   string `json:"address"`           // that the request is counted for
+	Claimed   string `json:"claimed,omitempty"` // what X-Forwarded-For said and was not believed
+	Proxied   bool   `json:"proxied"`           // a listed proxy brought it
+	Forwarded bool   `json:"forwarded"`         // with X-Forwarded-For
+	Host      string `json:"host"`
+	Proto     string `json:"proto,omitempty"` // what a listed proxy says of the scheme
+	TLS       bool   `json:"tls"`             // it came encrypted to the gateway itself
+}
+
+// alive answers healthz.
+func alive(r *http.Request) Aliveness {
+	if !r.URL.Query().Has("seen") {
+		return Aliveness{Alive: true}
+	}
+	client := visitOf(r).client
+	return Aliveness{Alive: true, Seen: &Seen{
+		Address: client.Address.String(), Claimed: client.Claimed, Proxied: client.ViaTrusted, Forwarded: len(r.Header["X-Forwarded-For"]) > 0, Host: r.Host, Proto: client.Scheme, TLS: r.TLS != nil,
+	}}
+}
+
 // health serves healthz (the process answers) and readyz (it can sign people in).
 func (g *Gateway) health() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,7 +162,7 @@ func (g *Gateway) health() http.Handler {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if r.URL.Path == healthzPath {
-			_, _ = w.Write([]byte("{\"alive\":true}\n"))
+			_ = json.NewEncoder(w).Encode(alive(r)) // the client went away
 			return
 		}
 		state := g.ready(r.Context())

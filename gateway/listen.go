@@ -105,7 +105,9 @@ func closeAll(listeners []opened) error {
 	return all
 }
 
-func (g *Gateway) listenPublic(ctx context.Context) (net.Listener, error) { return g.listenBounded(ctx, g.start.Listen) }
+func (g *Gateway) listenPublic(ctx context.Context) (net.Listener, error) {
+	return g.listenBounded(ctx, g.start.Listen)
+}
 
 // listenHTTP opens the listener that sends on to https; nil if none is asked for.
 func (g *Gateway) listenHTTP(ctx context.Context) (net.Listener, error) {

@@ -66,6 +66,7 @@ func newRootCommand(m machine) *cobra.Command {
 		newServeCommand(m),
 		newVersionCommand(m),
 		newHealthCommand(m),
+		newDoctorCommand(m),
 		newConfigCommand(m),
 		newUserCommand(m),
 		newLockoutCommand(m),

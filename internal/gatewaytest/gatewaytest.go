@@ -248,6 +248,9 @@ func (g *Gateway) Reconfigure(change func(*configs.Config)) error {
 // Address is that of the public listener.
 func (g *Gateway) Address() string { return g.door.address }
 
+// Listens is the address of the public listener.
+func (g *Gateway) Listens() string { return g.address }
+
 // Stop ends the gateway before the test does.
 func (g *Gateway) Stop() { g.stop() }
 

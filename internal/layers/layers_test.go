@@ -34,7 +34,7 @@ var layerOf = map[string]int{
 	// 2, services: put parts together into decisions.
 	"admin": 2, "auth": 2,
 	// 3, edges: speak HTTP, and decide nothing.
-	"admin/client": 3, "admin/httpapi": 3, "internal/sampleapp": 3, "metrics": 3, "proxy": 3, "web": 3,
+	"admin/client": 3, "admin/httpapi": 3, "doctor": 3, "internal/sampleapp": 3, "metrics": 3, "proxy": 3, "web": 3,
 	// 4, assembly.
 	"gateway": 4,
 	// 5, the program.
@@ -95,7 +95,7 @@ var importers = []struct {
 	{"github.com/fsnotify/fsnotify", []string{"certificate", "cmd/gatehouse"}, "the program sees its configuration change, and certificates have files of their own; all else is told"},
 	{"github.com/spf13/", program, "only the program has a command line"},
 	{"golang.org/x/term", program, "only the program has a terminal"},
-	{"golang.org/x/sys/unix", []string{"admin/httpapi", "audit", "auth/password", "gateway"}, "system calls stand where they are needed and nowhere else"},
+	{"golang.org/x/sys/unix", []string{"admin/httpapi", "audit", "auth/password", "doctor", "gateway"}, "system calls stand where they are needed and nowhere else"},
 }
 
 // uses says who may use what of the standard library.
