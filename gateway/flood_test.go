@@ -110,7 +110,11 @@ func TestFlood_ofHTTP2FramesLeavesOthersServed(t *testing.T) {
 			go func() {
 				defer close(done)
 				f := newFlood(t, s)
-				for began := time.Now(); time.Since(began) < 1500*time.Millisecond && ended == nil; {
+				patience := time.Second
+				if c.closed {
+					patience = 10 * time.Second
+				}
+				for began := time.Now(); time.Since(began) < patience && ended == nil; {
 					ended = c.one(f)
 				}
 			}()
@@ -190,6 +194,61 @@ func TestFlood_ofSlowConnectionsLeavesOthersServed(t *testing.T) {
 		_ = inHandshake.SetReadDeadline(time.Now().Add(15 * time.Second))
 		if _, err := io.Copy(io.Discard, conn); isTimeout(err) {
 			t.Errorf("slow %s: still open after 15 s", name)
+		}
+	}
+}
+
+// PX-11 over HTTP/2: one request names one host, in a form that has one reading.
+func TestHTTP2_refusesARequestThatNamesTwoHosts(t *testing.T) {
+	t.Parallel()
+	s := startSecure(t, func(c *configs.Config) {
+		c.Routes = []configs.Route{{Host: "wiki.example.com", Upstreams: []configs.Upstream{{Origin: c.Upstream}}, Rules: []configs.Rule{{Access: configs.Public}}}}
+	})
+	for _, c := range []struct {
+		name   string
+		fields []string // names and values in turn, after :method and :scheme
+		want   string   // a status, or "" for a stream or connection that ends
+	}{
+		{"one", []string{":authority", "wiki.example.com", ":path", "/"}, "200"},
+		{"host alone", []string{":path", "/", "host", "wiki.example.com"}, "200"},
+		{"the same twice", []string{":authority", "wiki.example.com", ":path", "/", "host", "wiki.example.com"}, "200"},
+		{"two that differ", []string{":authority", "wiki.example.com", ":path", "/", "host", "login.example.com"}, "400"},
+		{"two, the second unknown", []string{":authority", "login.example.com", ":path", "/.gatehouse/login", "host", "evil.example"}, "400"},
+		{"host with blank", []string{":authority", "wiki.example.com x", ":path", "/"}, "421"},
+		{"host with a user", []string{":authority", "login.example.com@wiki.example.com", ":path", "/"}, ""},
+		{"no slash", []string{":authority", "wiki.example.com", ":path", "x"}, ""},
+		{"no path", []string{":authority", "wiki.example.com", ":path", ""}, ""},
+	} {
+		conn := s.dial(t, &tls.Config{NextProtos: []string{"h2"}})
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.WriteString(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, conn)
+		framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		_ = framer.WriteSettings()
+		var text bytes.Buffer
+		encoder := hpack.NewEncoder(&text)
+		for i, fields := 0, append([]string{":method", "GET", ":scheme", "https"}, c.fields...); i < len(fields); i += 2 {
+			_ = encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+		}
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: text.Bytes(), EndHeaders: true, EndStream: true})
+		if got := answerStatus(framer); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// answerStatus reads the answer on the first stream; "" if it has none.
+func answerStatus(framer *http2.Framer) string {
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			return ""
+		}
+		switch f := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			return f.PseudoValue("status")
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			return ""
 		}
 	}
 }

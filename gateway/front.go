@@ -114,6 +114,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // choose finds who answers, and whether that is one of our own handlers and not the proxy. The login host comes first: no wildcard of
 // the apps makes it one of theirs.
 func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
+	if twoHosts(r) {
+		return f.problem(problem.BadRequest), true
+	}
 	if healthPath(r.URL.Path) {
 		return f.health, true
 	}
@@ -134,6 +137,13 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 	default:
 		return f.app, false
 	}
+}
+
+// twoHosts reports whether a request of HTTP/2 names another host beside its :authority (RFC 9113, section 8.3.1): somebody may decide by
+// the one and somebody else by the other. Of HTTP/1 net/http takes the line out of the header.
+func twoHosts(r *http.Request) bool {
+	named := r.Header["Host"]
+	return len(named) > 1 || len(named) == 1 && !strings.EqualFold(named[0], r.Host)
 }
 
 // problem is a handler that answers with a problem.
