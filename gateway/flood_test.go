@@ -75,7 +75,7 @@ func TestFlood_ofHTTP2FramesLeavesOthersServed(t *testing.T) {
 				return err
 			}
 			return f.WriteRSTStream(id, http2.ErrCodeCancel)
-		}, true},
+		}, false},
 		{"CONTINUATION without end (CVE-2023-45288)", func(f *flood) error {
 			if f.stream == 1<<32-1 {
 				if _, err := request(f, false); err != nil {
@@ -84,7 +84,9 @@ func TestFlood_ofHTTP2FramesLeavesOthersServed(t *testing.T) {
 			}
 			return f.WriteContinuation(f.stream, false, f.big)
 		}, true},
-		{"SETTINGS", func(f *flood) error { return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16}) }, false},
+		{"SETTINGS", func(f *flood) error {
+			return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16})
+		}, false},
 		{"PING", func(f *flood) error { return f.WritePing(false, [8]byte{}) }, false},
 		{"a header table that is filled again and again (CVE-2022-41717)", func(f *flood) error {
 			return f.WriteSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 1 << 30})
@@ -100,7 +102,7 @@ func TestFlood_ofHTTP2FramesLeavesOthersServed(t *testing.T) {
 		{"more streams than allowed", func(f *flood) error {
 			_, err := request(f, true)
 			return err
-		}, true},
+		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			others := s.NewBrowser()
@@ -131,7 +133,7 @@ func TestFlood_ofHTTP2FramesLeavesOthersServed(t *testing.T) {
 				default:
 				}
 			}
-			if slowest > time.Second {
+			if slowest > 3*time.Second { // some hundred milliseconds without the race detector
 				t.Errorf("another client waited %s", slowest)
 			}
 			if c.closed && ended == nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +80,7 @@ func askHealth(ctx context.Context, cfg configs.Config, path string) (string, er
 	}
 	request.Host = cfg.ExternalURL.Host
 	// Neither a proxy of the environment nor a redirect: the answer must be this gateway's own.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{
+	transport := &http.Transport{DialContext: knock(cfg.ProxyProtocol), TLSClientConfig: &tls.Config{
 		ServerName: cfg.ExternalURL.URL().Hostname(),
 		// The answer is "alive", on this machine: whether browsers like the certificate is another question, and nothing secret is sent.
 		InsecureSkipVerify: true, //nolint:gosec // see above
@@ -98,6 +100,25 @@ func askHealth(ctx context.Context, cfg configs.Config, path string) (string, er
 		return "", fmt.Errorf("the gateway at %s answers %s: %s", address, response.Status, text)
 	}
 	return text, nil
+}
+
+// knock connects as the gateway expects it of where the connection comes from: a peer in proxy_protocol begins with a header, which here
+// says that nobody stands behind it.
+func knock(proxies []netip.Prefix) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		own, _ := netip.ParseAddrPort(conn.LocalAddr().String())
+		if !slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(own.Addr().Unmap()) }) {
+			return conn, nil
+		}
+		if _, err := io.WriteString(conn, "PROXY UNKNOWN\r\n"); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return conn, nil
+	}
 }
 
 // reachable is where a listener is reached from this machine: one on every address is on loopback too.
