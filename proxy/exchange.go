@@ -71,11 +71,11 @@ type exchange struct {
 	interim  int          // owned by the transport until it has the answer
 
 	watching sync.WaitGroup
-	mu       sync.Mutex // guards begun, cut and unread
+	mu       sync.Mutex // guards begun, cut, unread, and the writing of hijacked
 	begun    bool       // the final answer has begun, or the connection was taken over
 	cut      bool       // the session ended
 	unread   bool       // nothing more is read from the client
-	hijacked bool       // owned by the handler's goroutine
+	hijacked bool       // written by the handler's goroutine
 }
 
 // exchangeKey is where the contexts that net/http makes of an exchange lead back to it.
@@ -318,7 +318,7 @@ func (x *exchange) watch() *time.Timer {
 func (x *exchange) takeTime() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.unread {
+	if !x.unread && !x.hijacked {
 		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{}) // not supported: there is none to lift
 	}
 }
@@ -378,11 +378,14 @@ func (x *exchange) WriteHeader(status int) {
 	}
 }
 
-// Hijack implements http.Hijacker, for an upgrade.
+// Hijack implements http.Hijacker, for an upgrade. net/http ends its own read by a deadline that has passed; if takeTime lifted that in
+// between, it would wait until the client says something (TestProxy_upgradesAtTheMomentOfTheWatch).
 func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	x.mu.Lock()
 	conn, buffered, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	x.hijacked = err == nil
+	x.mu.Unlock()
 	if err == nil {
-		x.hijacked = true
 		x.begin()
 		if !x.signedIn {
 			return conn, buffered, nil

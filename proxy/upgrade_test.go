@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +77,56 @@ func TestProxy_webSocket(t *testing.T) {
 }
 
 // PX-12: any other upgrade goes on as a plain request.
+// An app that switches protocols in the moment in which the watch begins, on a machine so busy that a reader wakes late when its
+// deadline passes: the upgrade goes through, and does not wait for the client to say something.
+func TestProxy_upgradesAtTheMomentOfTheWatch(t *testing.T) {
+	t.Parallel()
+	up := wiretest.NewScripted(t, func(conn net.Conn, in *bufio.Reader, r wiretest.Request) bool {
+		time.Sleep(150 * time.Millisecond) // the watch begins after 200
+		return switching(conn, in, r)
+	})
+	server := httptest.NewUnstartedServer(newGate(t, up.URL).server.Config.Handler)
+	server.Listener = lateListener{server.Listener}
+	server.Start()
+	t.Cleanup(server.Close)
+	g := &gate{URL: server.URL}
+	_, _, answer := g.open(t, "GET /ws HTTP/1.1\r\nHost: gate.example\r\nCookie: __Host-gatehouse=bob\r\n"+handshake+"\r\n")
+	if answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Errorf("got %d", answer.StatusCode)
+	}
+}
+
+// lateListener makes connections whose deadlines are noticed late: not at all, if they are lifted meanwhile.
+type lateListener struct{ net.Listener }
+
+func (l lateListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return &lateConn{Conn: conn}, err
+}
+
+type lateConn struct {
+	net.Conn
+	mu       sync.Mutex
+	deadline time.Time // guarded by mu
+}
+
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	if t.IsZero() || time.Until(t) > 0 {
+		return c.Conn.SetReadDeadline(t)
+	}
+	time.AfterFunc(150*time.Millisecond, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.deadline.Equal(t) {
+			_ = c.Conn.SetReadDeadline(t)
+		}
+	})
+	return nil
+}
+
 func TestProxy_otherUpgradesArePlainRequests(t *testing.T) {
 	t.Parallel()
 	up := wiretest.NewScripted(t, switching)
