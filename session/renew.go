@@ -50,7 +50,7 @@ func (m *Manager) renew(ctx context.Context, r *http.Request, origin string) (Pr
 		return Principal{}, nil, err
 	}
 	epoch := m.verified.epoch.Load() // before the read
-	doc, generation, err := m.prolong(ctx, p, origin, now)
+	doc, generation, err := m.prolong(ctx, p, origin, now, m.rotate)
 	if err != nil {
 		return Principal{}, nil, err
 	}
@@ -70,9 +70,12 @@ func (m *Manager) client(r *http.Request) audit.Client {
 	return m.o.Client(r)
 }
 
-// prolong checks a session, rotates the handle and notes the activity, in one write; of renewals at the same time one writes,
+// turn is what becomes of a handle that was presented: rotate, or keep.
+type turn func(ctx context.Context, doc document, p presented, now time.Time) (document, bool, uint32, error)
+
+// prolong checks a session, rotates the handle, or keeps it, and notes the activity, in one write; of renewals at the same time one writes,
 // and the others begin again with what it wrote.
-func (m *Manager) prolong(ctx context.Context, p presented, origin string, now time.Time) (document, uint32, error) {
+func (m *Manager) prolong(ctx context.Context, p presented, origin string, now time.Time, turn turn) (document, uint32, error) {
 	for range maxTries {
 		doc, version, err := m.live(ctx, p.handle, now)
 		if err != nil {
@@ -83,7 +86,7 @@ func (m *Manager) prolong(ctx context.Context, p presented, origin string, now t
 			_ = m.o.Records.Delete(ctx, store.SessionKey(p.user.String(), p.session.String()), version)
 			return document{}, 0, ErrNoSession
 		}
-		next, write, generation, err := m.rotate(ctx, doc, p, now)
+		next, write, generation, err := turn(ctx, doc, p, now)
 		if errors.Is(err, errTheft) {
 			if err = m.theft(ctx, doc, p, origin); err == nil {
 				err = ErrNoSession

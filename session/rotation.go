@@ -41,7 +41,17 @@ type chain struct {
 	Device     string `json:"d,omitempty"`
 	// StepUp: the current generation came with a fresher factor, so the one before it gets nothing any more.
 	StepUp bool `json:"s,omitempty"`
+	// Renewed is when the current generation was made, in seconds from the session's beginning.
+	Renewed int64 `json:"r,omitempty"`
 }
+
+// renewed is the chain of a host after a renewal.
+func (d document) renewed(generation uint32, device string, now time.Time) chain {
+	return chain{Generation: generation, Device: device, Renewed: d.age(now)}
+}
+
+// age is how old the session is, in seconds.
+func (d document) age(now time.Time) int64 { return max((now.UnixMicro()-d.Created)/1e6, 0) }
 
 // presented is a handle as a request brought it.
 type presented struct {
@@ -77,9 +87,9 @@ func (m *Manager) rotate(ctx context.Context, doc document, p presented, now tim
 	case p.generation > maxGeneration-1:
 		return doc, false, 0, ErrNoSession
 	case p.generation == held.Generation:
-		return doc.withChain(p.host, chain{Generation: held.Generation + 1, Device: p.device}), true, held.Generation + 1, nil
+		return doc.withChain(p.host, doc.renewed(held.Generation+1, p.device, now)), true, held.Generation + 1, nil
 	case p.generation == held.Generation+1:
-		return doc.withChain(p.host, chain{Generation: p.generation, Device: p.device}), true, p.generation, nil
+		return doc.withChain(p.host, doc.renewed(p.generation, p.device, now)), true, p.generation, nil
 	case p.generation+1 == held.Generation && p.device == held.Device:
 		used, first, err := m.firstUse(ctx, doc, p.session, p.host, held.Generation)
 		if err != nil {
@@ -179,6 +189,7 @@ func (m *Manager) Join(ctx context.Context, p Principal, origin string) (Princip
 		case len(doc.Hosts) >= maxHosts:
 			return Principal{}, nil, errors.New("join host: the session is on too many")
 		}
+		joined.Renewed = doc.age(now)
 		doc = doc.withChain(host, joined)
 		_, err = m.save(ctx, who.session, doc, version, time.UnixMicro(doc.Expires))
 		if errors.Is(err, store.ErrConflict) {

@@ -96,7 +96,7 @@ func (m *Manager) stepped(ctx context.Context, p presented, s StepUp, now time.T
 	if doc, _, err = m.refresh(ctx, doc, p, now); err != nil {
 		return document{}, 0, err
 	}
-	doc = doc.withChain(p.host, chain{Generation: generation, Device: p.device, StepUp: true})
+	doc = doc.withChain(p.host, chain{Generation: generation, Device: p.device, StepUp: true, Renewed: doc.age(now)})
 	doc.Methods, doc.AuthTime = union(doc.Methods, s.Methods), later(s.AuthTime, time.UnixMicro(doc.AuthTime)).UnixMicro()
 	return doc, version, m.tellStepUp(ctx, p, doc.AuthTime)
 }

@@ -46,6 +46,7 @@ type entry struct {
 	kid  string
 	ends time.Time // when keys accept the key no longer; zero for no end in sight
 
+	stale      time.Time     // when a handle should be replaced; only of what Look found
 	generation uint32        // of the handle that came with it
 	pending    atomic.Uint32 // what the next request has to write: pendingUse, pendingActivity
 	looked     atomic.Uint64 // revocations.arrived when they were last searched for the session
