@@ -33,6 +33,8 @@ type front struct {
 	carries  bool // the login host carries an app
 	login    *web.Edge
 	app      http.Handler
+	authz    http.Handler       // forward-auth
+	asking   *clientip.Resolver // believes the front proxies that ask there, too
 	health   http.Handler
 	log      *slog.Logger
 	access   *accesslog.Log
@@ -80,7 +82,7 @@ func recordedClient(r *http.Request) audit.Client {
 func (g *assembly) front(login *web.Edge, app http.Handler) http.Handler {
 	external := g.config.ExternalURL
 	return &front{
-		clients: clientip.New(g.config.TrustedProxies), external: external.Host, address: external.Address(),
+		clients: clientip.New(g.config.TrustedProxies), authz: g.forwardAuth(g.proxied), asking: g.asking(), external: external.Host, address: external.Address(),
 		loopback: external.Local(), origin: external.String(), apps: g.table, carries: LoginHostHasApp(g.config),
 		security: transportSecurity(g.config), login: login, app: app, health: g.health(), log: g.deps.Logger, access: g.access,
 		now: g.deps.Now, elapsed: g.deps.Elapsed,
@@ -88,7 +90,11 @@ func (g *assembly) front(login *web.Edge, app http.Handler) http.Handler {
 }
 
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	client := f.clients.Resolve(r)
+	clients := f.clients
+	if strings.HasPrefix(r.URL.Path, proxy.AuthzPath) {
+		clients = f.asking
+	}
+	client := clients.Resolve(r)
 	v := &visit{Context: r.Context(), client: client, Visitor: web.Visitor{
 		RequestID: rand.Text(), Address: client.Address, Network: clientip.Network(client.Address), Claimed: client.Claimed,
 	}}
@@ -119,6 +125,9 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 	}
 	if healthPath(r.URL.Path) {
 		return f.health, true
+	}
+	if strings.HasPrefix(r.URL.Path, proxy.AuthzPath) { // on every host: front proxies send what they call the gateway
+		return f.authz, true
 	}
 	reserved := strings.HasPrefix(r.URL.Path, web.Prefix) || r.URL.Path == strings.TrimSuffix(web.Prefix, "/")
 	switch login := f.known(r.Host); {

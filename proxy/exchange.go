@@ -32,6 +32,8 @@ const (
 	bypassIdentity = "identity-header"
 	bypassOrigin   = "websocket-origin"
 	bypassPath     = "ambiguous-path"
+	// bypassForwardAuth: somebody who is no front proxy asked as one.
+	bypassForwardAuth = "forward-auth-peer"
 )
 
 var (
@@ -146,8 +148,7 @@ func (x *exchange) rewrite(pr *httputil.ProxyRequest) {
 	maps.Copy(header, out.Header) // what ReverseProxy says to the app's connection
 	out.Header = header
 	session.StripRequest(out.Header)
-	// Any other value is the app's: what claims to be ours was refused, unless nobody could be asked on the way to what is public.
-	if x.who.Bearer || !x.signedIn && len(out.Header["Authorization"]) > 0 && x.proxy.tokens.Claimed(x.in) {
+	if x.proxy.takesAuthorization(x.in, &x.who, x.signedIn) {
 		out.Header.Del("Authorization")
 	}
 	out.Close = bindsConnection(out.Header["Authorization"])

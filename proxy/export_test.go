@@ -22,3 +22,9 @@ func ProtectedNames() (names, prefixes []string) {
 
 // MaxFold is how much of a name is looked at.
 const MaxFold = maxFold
+
+// ReadQuestion shows what a front proxy is taken to ask.
+func ReadQuestion(r *http.Request) (method, host, target string, ok bool) {
+	q, ok := readQuestion(r)
+	return q.method, q.host, q.target, ok
+}

@@ -72,10 +72,7 @@ func (p *Proxy) turnAway(w http.ResponseWriter, r *http.Request, wanted target, 
 // with a page, a 401. Bearer is the challenge that such an answer must carry (RFC 9110, section 15.5.2), and makes no browser ask for a
 // password by itself; programs also hear that an app token would do.
 func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target, o outcome) {
-	page, challenge := loginPath, "Bearer"
-	if o.Verdict == access.StepUp {
-		page, challenge = verifyPath, `Bearer error="insufficient_user_authentication"` // RFC 9470, section 3
-	}
+	page, challenge := o.page()
 	h := w.Header()
 	if !isDocument(r) {
 		h.Set("WWW-Authenticate", challenge)
@@ -95,6 +92,14 @@ func (p *Proxy) askPerson(w http.ResponseWriter, r *http.Request, wanted target,
 		h.Set("Connection", "close")
 	}
 	w.WriteHeader(http.StatusFound)
+}
+
+// page is where a person can do what the decision asks for, and the challenge that says so to programs.
+func (o *outcome) page() (path, challenge string) {
+	if o.Verdict == access.StepUp {
+		return verifyPath, `Bearer error="insufficient_user_authentication"` // RFC 9470, section 3
+	}
+	return loginPath, "Bearer"
 }
 
 // wayBack is the query that brings the person back. It is left out where the login page would not follow it.

@@ -50,6 +50,15 @@ func (m *Manager) Look(ctx context.Context, r *http.Request, origin string) (p P
 	return m.lookUp(ctx, r, &j, key, origin, now)
 }
 
+// LookAgain is Look that reads the session in any case, whatever the access token and a look of before said.
+func (m *Manager) LookAgain(ctx context.Context, r *http.Request, origin string) (p Principal, stale bool, err error) {
+	j, err := readCookies(r.Header["Cookie"])
+	if err != nil {
+		return Principal{}, false, err
+	}
+	return m.lookUp(ctx, r, &j, keyOf(j.handle()), origin, m.o.Now())
+}
+
 // lookUp reads the session behind a handle.
 func (m *Manager) lookUp(ctx context.Context, r *http.Request, j *jar, key tokenKey, origin string, now time.Time) (Principal, bool, error) {
 	h, ok := m.openHandle(j.handle(), origin)

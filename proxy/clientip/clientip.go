@@ -72,6 +72,12 @@ func (s *Resolver) Resolve(r *http.Request) Client {
 	}
 }
 
+// Lists reports whether the socket peer of a request is one of the listed proxies.
+func (s *Resolver) Lists(r *http.Request) bool {
+	peer, ok := parsePeer(r.RemoteAddr)
+	return ok && s.listed(peer)
+}
+
 // walk follows the hops from the right, starting at a listed peer. It returns the client and what is left of the header to
 // its left, which only the client itself vouches for.
 func (s *Resolver) walk(peer netip.Addr, lines []string) (netip.Addr, string) {
