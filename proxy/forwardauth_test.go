@@ -253,8 +253,12 @@ func TestForwardAuth_badQuestions(t *testing.T) {
 		}
 	}
 	drop := func(name string) func(*http.Request) { return func(r *http.Request) { r.Header.Del(name) } }
-	again := func(name, value string) func(*http.Request) { return func(r *http.Request) { r.Header.Add(name, value) } }
-	set := func(name, value string) func(*http.Request) { return func(r *http.Request) { r.Header.Set(name, value) } }
+	again := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Add(name, value) }
+	}
+	set := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
 	tests := []struct {
 		way    int
 		change func(*http.Request)
