@@ -28,7 +28,7 @@ func TestManager_Look_goesOnAfterTheTokenExpired(t *testing.T) {
 	h := newHouse(t)
 	g := h.running(t)
 	b := renewed(t, h, g, 1)
-	b.use(t, h, g)
+	b.use(t, g)
 	g.line.operations()
 	b.lookOK(t, g)
 	if n := g.line.operations(); n != 0 {
