@@ -58,6 +58,9 @@ func (t *text) caddyApp(s Site, a App) {
 	t.line("\t\t\t\tforward_auth %s {", s.Gateway)
 	t.line("\t\t\t\t\turi /.gatehouse/authz/forward-auth")
 	t.line("\t\t\t\t\tcopy_headers %s Cookie Authorization", strings.Join(a.Headers, " "))
+	t.line("\t\t\t\t\ttransport http {")
+	t.line("\t\t\t\t\t\tresponse_header_timeout 5s")
+	t.line("\t\t\t\t\t}")
 	t.line("\t\t\t\t}")
 	if len(a.Upstreams) == 0 {
 		t.line("\t\t\t\t# the address of the app:")

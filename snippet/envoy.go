@@ -39,13 +39,14 @@ func (t *text) envoy(s Site) {
                       allowed_headers:
                         patterns:
                           - {prefix: "sec-fetch-"}
+                          - {prefix: "sec-websocket-"}
                           - {prefix: "x-forwarded-"}
 `)
-	for _, name := range [...]string{"accept", "authorization", "cookie", "origin", "upgrade", "connection", "user-agent"} {
+	for _, name := range [...]string{"accept", "authorization", "cookie", "origin", "user-agent"} {
 		t.line("                          - {exact: %q}", name)
 	}
 	t.WriteString(`                      http_service:
-                        server_uri: {uri: "http://` + s.Gateway + `", cluster: gatehouse, timeout: 10s}
+                        server_uri: {uri: "http://` + s.Gateway + `", cluster: gatehouse, timeout: 5s}
                         path_prefix: /.gatehouse/authz/ext-authz
 `)
 	t.line("                        authorization_response:")

@@ -72,6 +72,7 @@ func (t *text) haproxyFrontend(s Site, port string, hosts []host) {
 	}
 	t.line("    http-request del-header %s -m reg if { var(txn.gatehouse) -m beg app- }", haproxySpellings)
 	t.line("    http-request lua.gatehouse http://%s if { var(txn.gatehouse) -m beg app- }", s.Gateway)
+	t.line("    http-request deny deny_status 503 if { var(txn.gatehouse) -m beg app- } !{ var(txn.gatehouse_pass) -m bool }")
 	t.line("    use_backend %%[var(txn.gatehouse)] if { var(txn.gatehouse) -m found }")
 	t.line("    default_backend gatehouse")
 }

@@ -150,8 +150,10 @@ func (t *text) nginxAsk() {
         proxy_set_header Connection "";
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $remote_addr;
-        proxy_set_header X-Original-Method $request_method;
         proxy_set_header X-Original-URL $scheme://$http_host$request_uri;
+        proxy_set_header X-Original-Method $request_method;
+        proxy_connect_timeout 2s;
+        proxy_read_timeout 5s;
     }
     location @gatehouse_sign_in {
         if ($gatehouse_location) {

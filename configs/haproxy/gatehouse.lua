@@ -4,12 +4,14 @@
 --       lua-load /etc/haproxy/gatehouse.lua
 --   frontend …
 --       http-request lua.gatehouse http://127.0.0.1:8080
+--       http-request deny deny_status 503 if !{ var(txn.gatehouse_pass) -m bool }
 --
+-- HAProxy goes on with a request whose action failed; the second rule refuses what the action did not let through.
 -- A request that may pass goes on with the identity headers of the answer in the place of its own, and with a Cookie header without the
 -- cookies of Gatehouse. Any other is answered here: 302 to the login page, 401, 403, or 503 where Gatehouse cannot be asked.
 -- `gatehouse config snippet haproxy` prints the frontend for the hosts of your configuration.
 
-local patience = 10000 -- ms
+local patience = 5000 -- ms; the gateway answers within 2000
 
 -- What an answer may say about the request to the app.
 local copied = {
@@ -33,12 +35,11 @@ local function question(txn)
       end
     end
   end
-  local host = txn.sf:req_fhdr("host")
-  local scheme = txn.sf:ssl_fc() == "1" and "https" or "http"
+  local host = txn.sf:req_fhdr("host") or "" -- which the gateway refuses
   headers["host"] = { host }
   headers["x-forwarded-for"] = { txn.sf:src() }
   headers["x-original-method"] = { txn.sf:method() }
-  headers["x-original-url"] = { scheme .. "://" .. host .. txn.sf:pathq() }
+  headers["x-original-url"] = { (txn.sf:ssl_fc() == "1" and "https" or "http") .. "://" .. host .. txn.sf:pathq() }
   return headers
 end
 
@@ -47,9 +48,14 @@ local function first(answer, name)
   return values and values[0] or ""
 end
 
-local function reply(txn, status, location)
-  local out = txn:reply({ status = status })
+local function reply(txn, status, answer, location)
+  local out = txn:reply({ status = status, body = status ~= 302 and answer and answer.body or nil })
   out:add_header("Cache-Control", "no-store")
+  for _, name in ipairs({ "www-authenticate", "content-type", "retry-after", "x-gatehouse-code" }) do
+    for _, value in pairs(answer and answer.headers and answer.headers[name] or {}) do
+      out:add_header(name, value)
+    end
+  end
   if location then
     out:add_header("Location", location)
   end
@@ -57,6 +63,7 @@ local function reply(txn, status, location)
 end
 
 local function pass(txn, answer)
+  txn:set_var("txn.gatehouse_pass", true)
   for name, values in pairs(answer.headers) do
     for _, pattern in ipairs(copied) do
       if name:find(pattern) then
@@ -78,11 +85,11 @@ core.register_action("gatehouse", { "http-req" }, function(txn, gateway)
   elseif answer.status == 200 then
     return pass(txn, answer)
   elseif answer.status == 401 and first(answer, "x-gatehouse-location") ~= "" then
-    return reply(txn, 302, first(answer, "x-gatehouse-location"))
+    return reply(txn, 302, answer, first(answer, "x-gatehouse-location"))
   elseif answer.status == 401 then
-    return reply(txn, 401)
+    return reply(txn, 401, answer)
   elseif answer.status == 403 and first(answer, "x-gatehouse-code") ~= "unavailable" then
-    return reply(txn, 403)
+    return reply(txn, 403, answer)
   end
   reply(txn, 503)
 end, 1)
