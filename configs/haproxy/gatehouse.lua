@@ -11,7 +11,7 @@
 -- cookies of Gatehouse. Any other is answered here: 302 to the login page, 401, 403, or 503 where Gatehouse cannot be asked.
 -- `gatehouse config snippet haproxy` prints the frontend for the hosts of your configuration.
 
-local patience = 5000 -- ms; the gateway answers within 2000
+local patience = 2500 -- ms for each of httpclient's four tries; the gateway answers within 2000
 
 -- What an answer may say about the request to the app.
 local copied = {
@@ -52,8 +52,9 @@ local function reply(txn, status, answer, location)
   local out = txn:reply({ status = status, body = status ~= 302 and answer and answer.body or nil })
   out:add_header("Cache-Control", "no-store")
   for _, name in ipairs({ "www-authenticate", "content-type", "retry-after", "x-gatehouse-code" }) do
-    for _, value in pairs(answer and answer.headers and answer.headers[name] or {}) do
-      out:add_header(name, value)
+    local values = answer and answer.headers and answer.headers[name]
+    for i = 0, values and #values or -1 do
+      out:add_header(name, values[i])
     end
   end
   if location then
