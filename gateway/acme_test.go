@@ -31,8 +31,9 @@ type pebble struct {
 	log       *gatewaytest.Output
 }
 
-// startPebble runs an authority that checks TLS-ALPN-01 at one port and HTTP-01 at another.
-func startPebble(t *testing.T, tlsPort, httpPort string) *pebble {
+// startPebble runs an authority that checks TLS-ALPN-01 at one port and HTTP-01 at another. Its
+// certificates are valid for so long.
+func startPebble(t *testing.T, tlsPort, httpPort string, validity time.Duration) *pebble {
 	t.Helper()
 	p := &pebble{authority: gatewaytest.NewAuthority(t), log: &gatewaytest.Output{}}
 	cert, key := p.authority.Issue("localhost", "127.0.0.1")
@@ -47,7 +48,7 @@ func startPebble(t *testing.T, tlsPort, httpPort string) *pebble {
 	}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": management, "certificate": cert, "privateKey": key,
-		"httpPort": number(httpPort), "tlsPort": number(tlsPort),
+		"httpPort": number(httpPort), "tlsPort": number(tlsPort), "certificateValidityPeriod": int(validity.Seconds()),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +159,7 @@ func newGate(t *testing.T) gate {
 func TestACME_isSharedByAllGatewaysOfAStore(t *testing.T) {
 	t.Parallel()
 	check := newGate(t)
-	p := startPebble(t, check.Port, storetest.FreePort(t))
+	p := startPebble(t, check.Port, storetest.FreePort(t), 90*24*time.Hour)
 	options := gatewaytest.Options{
 		External: secureLogin, Redis: storetest.Redis(t).URL(), RootKey: gatewaytest.RootKey(), Roots: p.roots, Clock: gatewaytest.NewClock(),
 		Configure: p.acme,
@@ -206,7 +207,7 @@ func TestACME_isSharedByAllGatewaysOfAStore(t *testing.T) {
 func TestACME_ordersForConfiguredHostsOnly(t *testing.T) {
 	t.Parallel()
 	plain := storetest.FreePort(t)
-	p := startPebble(t, storetest.FreePort(t), plain) // nothing answers TLS-ALPN-01
+	p := startPebble(t, storetest.FreePort(t), plain, 90*24*time.Hour) // nothing answers TLS-ALPN-01
 	g := gatewaytest.Start(t, gatewaytest.Options{External: secureLogin, Roots: p.roots, Configure: func(c *configs.Config) {
 		p.acme(c)
 		c.HTTPListen = "127.0.0.1:" + plain
@@ -236,11 +237,32 @@ func TestACME_ordersForConfiguredHostsOnly(t *testing.T) {
 	eventually(t, "a certificate for a new host", func() bool { return handshake(t.Context(), g, p.roots, "mail.example.com") != nil })
 }
 
+// A certificate is renewed before it ends, also while nobody asks for it.
+func TestACME_renewsInTime(t *testing.T) {
+	t.Parallel()
+	check := newGate(t)
+	p := startPebble(t, check.Port, storetest.FreePort(t), 12*time.Second)
+	g := gatewaytest.Start(t, gatewaytest.Options{External: secureLogin, Roots: p.roots, Configure: p.acme})
+	check.open(g.Address())
+	var first *x509.Certificate
+	eventually(t, "a certificate", func() bool {
+		first = handshake(t.Context(), g, p.roots, "login.example.com")
+		return first != nil
+	})
+	eventually(t, "the next one", func() bool {
+		next := handshake(t.Context(), g, p.roots, "login.example.com")
+		if next == nil {
+			t.Fatal("there is none in between")
+		}
+		return next.SerialNumber.Cmp(first.SerialNumber) != 0
+	})
+}
+
 // An authority that cannot reach the gateway: it goes on, says so, and asks again only after minutes.
 func TestACME_saysWhenThereIsNoCertificate(t *testing.T) {
 	t.Parallel()
 	plain := storetest.FreePort(t)
-	p := startPebble(t, storetest.FreePort(t), storetest.FreePort(t))
+	p := startPebble(t, storetest.FreePort(t), storetest.FreePort(t), 90*24*time.Hour)
 	g := gatewaytest.Start(t, gatewaytest.Options{External: secureLogin, Roots: p.roots, Configure: func(c *configs.Config) {
 		p.acme(c)
 		c.HTTPListen = "127.0.0.1:" + plain

@@ -59,13 +59,6 @@ func New(tcp net.Listener, o Options) *Listener {
 	return &Listener{Listener: tcp, o: o, by: map[netip.Prefix]int{}}
 }
 
-// Open is how many connections are open.
-func (l *Listener) Open() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.all
-}
-
 // Accept returns the next connection that may stay. Its RemoteAddr may wait for a PROXY header.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
