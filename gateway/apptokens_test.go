@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -211,4 +212,41 @@ func TestAppTokens_endEverywhere(t *testing.T) {
 		t.Errorf("revoked, here: %d", got)
 	}
 	settles("revoked, there", there, "/cal", 401)
+}
+
+// Where a front proxy asks, app tokens count as they do in the proxy, and the answer says that the app is not to get them.
+func TestAppTokens_behindAFrontProxy(t *testing.T) {
+	t.Parallel()
+	caldav, git := wiretest.NewUpstream(t), wiretest.NewUpstream(t)
+	apps := tokenApps(t, caldav, git)
+	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) {
+		apps(c)
+		c.ForwardAuth.Peers = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	}})
+	g.AddUser("alice", "staff")
+	made := addToken(t, g, "alice", "caldav")
+	_, port, _ := strings.Cut(g.Origin.Host, ":")
+	asks := func(host, path, authorization string) *http.Response {
+		return ask(t, g, "GET", host, "/.gatehouse/authz/auth-request", "X-Original-Method: PROPFIND", "X-Forwarded-For: 192.0.2.9",
+			"X-Original-URL: http://"+host+":"+port+path, "Authorization: "+authorization)
+	}
+	byName := basicOf("alice", made.Secret)
+	for _, c := range []struct {
+		host, path, authorization string
+		want                      int
+	}{
+		{"dav.localhost", "/cal", byName, 200}, {"dav.localhost", "/cal", "Bearer " + made.Secret, 200}, {"git.localhost", "/", byName, 401},
+		{"dav.localhost", "/vault", byName, 403}, {"dav.localhost", "/public", basicOf("alice", "ghat_x"), 401},
+	} {
+		got := asks(c.host, c.path, c.authorization)
+		if got.StatusCode != c.want {
+			t.Errorf("%s%s: %d, want %d", c.host, c.path, got.StatusCode, c.want)
+		}
+		if lines, there := got.Header["Authorization"]; c.want == 200 && (got.Header.Get("Remote-User") != "alice" || !there || lines[0] != "") {
+			t.Errorf("%s%s: answered %v", c.host, c.path, got.Header)
+		}
+	}
+	if !slices.ContainsFunc(g.Records(), func(r audit.Record) bool { return r.Kind == audit.KindAppToken && r.Client.Address == "192.0.2.9" }) {
+		t.Error("the record names the front proxy instead of the client")
+	}
 }
