@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse/audit"
 	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/internal/wiretest"
@@ -163,4 +164,27 @@ func TestGateway_keepsLinesApartAndTurnsToANewFile(t *testing.T) {
 	g.NewBrowser().Get("/")
 	time.Sleep(10 * time.Millisecond)
 	lines(t, path, 1)
+}
+
+// A record that a part makes which knows nothing of requests has the id of the one that it was made for.
+func TestGateway_namesTheRequestOfATheft(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Options{})
+	g.AddUser("alice", "staff")
+	b := g.SignIn("alice", g.Enrol("alice"))
+	thief := b.Copy()
+	for range 3 {
+		g.Clock.Add(6 * time.Minute)
+		b.Get("/")
+	}
+	answer := thief.Get("/")
+	for _, r := range g.Records() {
+		if r.Kind == audit.KindHandleTheft {
+			if id := answer.Header.Get("X-Request-Id"); r.RequestID != id || id == "" {
+				t.Errorf("recorded %q, answered %q", r.RequestID, id)
+			}
+			return
+		}
+	}
+	t.Error("no theft was recorded")
 }

@@ -22,9 +22,20 @@ func (g *Gateway) openSessions() (*session.Manager, error) {
 	return session.New(session.Options{
 		Records: records, Counters: g.state.counters, Feed: g.state.feed, Keys: g.state.keys, HandleKey: keys.handle,
 		Issuer: g.start.ExternalURL.String(), Device: devices.DeviceFor, Client: recordedClient,
-		Accounts: accounts{users}, Recorder: g.log, Now: now, Logger: g.deps.Logger, Limits: sessionLimits(g.start.Session),
+		Accounts: accounts{users}, Recorder: identified{g.log}, Now: now, Logger: g.deps.Logger, Limits: sessionLimits(g.start.Session),
 		Observer: g.metrics,
 	})
+}
+
+// identified is the audit log for parts that do not know which request they work for: its context does.
+type identified struct{ log *audit.Log }
+
+// Append implements session.Recorder.
+func (i identified) Append(ctx context.Context, e audit.Event) (audit.Record, error) {
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok && e.RequestID == "" {
+		e.RequestID = v.RequestID
+	}
+	return i.log.Append(ctx, e)
 }
 
 func sessionLimits(s configs.Session) session.Limits {
