@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -187,4 +188,27 @@ func TestGateway_namesTheRequestOfATheft(t *testing.T) {
 		}
 	}
 	t.Error("no theft was recorded")
+}
+
+// A question of a front proxy has a line with the route and the user that it was about.
+func TestGateway_writesALineForAQuestionOfAFrontProxy(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "access.log")
+	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) {
+		accessLog(path, "json")(c)
+		c.ForwardAuth.Peers = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}})
+	g.AddUser("alice", "staff")
+	b := g.SignIn("alice", g.Enrol("alice"))
+	answer := b.Do(http.MethodGet, "/.gatehouse/authz/forward-auth", nil, http.Header{
+		"X-Forwarded-Method": {"GET"}, "X-Forwarded-Proto": {"http"}, "X-Forwarded-Host": {g.Origin.Host}, "X-Forwarded-Uri": {"/page?canary"}, "X-Forwarded-For": {"192.0.2.1"},
+	})
+	all := lines(t, path, 2)
+	var got map[string]any
+	if err := json.Unmarshal([]byte(all[1]), &got); err != nil {
+		t.Fatal(err)
+	}
+	if answer.StatusCode != http.StatusOK || got["user"] != "alice" || got["route"] == nil || got["id"] != answer.Header.Get("X-Request-Id") || strings.Contains(all[1], "canary") {
+		t.Errorf("answered %d %v, logged %s", answer.StatusCode, answer.Header, all[1])
+	}
 }

@@ -82,6 +82,9 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o, stale := f.ask(in, wanted)
+	if o.route != nil {
+		f.observer.Decided(r, o.route.name, o.who.Name)
+	}
 	switch {
 	case o.code != "":
 		f.say(w, in, q, f.refusal(in, wanted, &o))
