@@ -55,6 +55,8 @@ func TestUnit_isConfined(t *testing.T) {
 		"DynamicUser":             {"yes"},
 		"StateDirectory":          {"gatehouse"},
 		"StateDirectoryMode":      {"0700"},
+		"LogsDirectory":           {"gatehouse"},
+		"LogsDirectoryMode":       {"0700"},
 		"UMask":                   {"0077"},
 		"LoadCredential":          {"root.key:/etc/gatehouse/root.key"},
 		"CapabilityBoundingSet":   {"CAP_NET_BIND_SERVICE"},
