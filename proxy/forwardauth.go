@@ -22,7 +22,8 @@ const (
 	headerLocation = "X-Gatehouse-Location" // where to send a person, for nginx, which passes no 302 on
 	headerCode     = "X-Gatehouse-Code"
 
-	// askWithin bounds a decision, store included. Front proxies wait longer than that, so what they get is an answer and not a time-out.
+	// askWithin bounds the check of an app token, which may have to wait for its turn; the store bounds itself. Front proxies wait longer than
+	// that, so what they get is an answer and not a time-out.
 	askWithin = 2 * time.Second
 	renewPath = "/.gatehouse/renew"
 )
@@ -70,8 +71,12 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.say(w, r, q, refusal{code: problem.BadRequest})
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), askWithin)
-	defer cancel()
+	ctx := r.Context()
+	if len(r.Header["Authorization"]) > 0 { // what cookies need is bounded by the store, and most need nothing of it
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askWithin)
+		defer cancel()
+	}
 	in := q.request(r.WithContext(ctx))
 	if forges(in.Header) {
 		f.bypass(in, bypassIdentity)
@@ -176,7 +181,10 @@ func appCookies(lines []string) string {
 	}
 	left := http.Header{"Cookie": lines}
 	session.StripRequest(left)
-	return strings.Join(left["Cookie"], "; ") // RFC 9113, section 8.2.3
+	if lines = left["Cookie"]; len(lines) == 1 {
+		return lines[0]
+	}
+	return strings.Join(lines, "; ") // RFC 9113, section 8.2.3
 }
 
 // takesAuthorization reports whether Authorization is for us and not for the app: what claims to be ours was refused, unless nobody could be

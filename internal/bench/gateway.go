@@ -49,7 +49,7 @@ func (b *bench) startGateway(ctx context.Context, name, upstream string, environ
 	data := filepath.Join(b.dir, name)
 	g := &gatehouse{origin: "http://" + address, browser: http.Client{Timeout: time.Minute}}
 	// Many people behind one address: what is measured here is not the rate limit.
-	environ = append(environ, "GATEHOUSE_LOGIN__RATE_LIMIT__BURST=1000", "GATEHOUSE_LOGIN__RATE_LIMIT__INTERVAL=100ms")
+	environ = append(environ, "GATEHOUSE_LOGIN__RATE_LIMIT__BURST=1000", "GATEHOUSE_LOGIN__RATE_LIMIT__INTERVAL=100ms", "GATEHOUSE_FORWARD_AUTH__PEERS=127.0.0.1")
 	transport := &http.Transport{MaxIdleConnsPerHost: 128}
 	context.AfterFunc(ctx, transport.CloseIdleConnections)
 	g.browser.Transport = transport
