@@ -171,8 +171,14 @@ func (m *Manager) stillWelcome(ctx context.Context, p *Prepared) error {
 
 // endFormer ends the session that the browser was signed in with, if its handle is good and it still lives.
 func (m *Manager) endFormer(ctx context.Context, p *Prepared) error {
-	former, ok := m.openHandle(p.grant.FormerHandle, p.grant.Origin)
-	if !ok {
+	client := audit.Client{Address: p.grant.ClientAddress, UserAgent: p.grant.UserAgent}
+	return m.endOther(ctx, p.grant.FormerHandle, p.grant.Origin, p.session, p.grant.Identity, client)
+}
+
+// endOther ends the session behind a handle that a browser held on a host where it begins another one.
+func (m *Manager) endOther(ctx context.Context, held, origin string, begun id, who Identity, client audit.Client) error {
+	former, ok := m.openHandle(held, origin)
+	if !ok || former.session == begun {
 		return nil
 	}
 	doc, _, err := m.load(ctx, former.user, former.session)
@@ -182,12 +188,11 @@ func (m *Manager) endFormer(ctx context.Context, p *Prepared) error {
 	if err != nil {
 		return unavailable("read former session", err)
 	}
-	who := p.grant.Identity
 	return m.revoke(ctx, former.user, former.session, audit.Event{
 		Kind: audit.KindSessionRevoked, Outcome: audit.Success,
 		Actor:   audit.Actor{Type: audit.ActorUser, ID: who.UserID, Name: who.Name},
 		Subject: audit.Subject{ID: former.user.String(), Name: doc.Identity.Name},
-		Client:  audit.Client{Address: p.grant.ClientAddress, UserAgent: p.grant.UserAgent},
+		Client:  client,
 		Details: map[string]string{"cause": "signed-in-again"},
 	})
 }

@@ -66,7 +66,7 @@ func (m *Manager) lookUp(ctx context.Context, r *http.Request, j *jar, key token
 		return Principal{}, false, ErrNoSession
 	}
 	p := presented{
-		handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h.user), passive: m.passive(r),
+		handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h, origin), passive: m.passive(r),
 		client: func() audit.Client { return m.client(r) },
 	}
 	epoch := m.verified.epoch.Load() // before the read

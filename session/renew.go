@@ -42,7 +42,7 @@ func (m *Manager) renew(ctx context.Context, r *http.Request, origin string) (Pr
 		return Principal{}, nil, ErrNoSession
 	}
 	p := presented{
-		handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h.user), passive: m.passive(r),
+		handle: h, host: hostKey(origin), device: m.deviceTag(j.device(), h, origin), passive: m.passive(r),
 		client: func() audit.Client { return m.client(r) },
 	}
 	now := m.o.Now()

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -65,10 +64,10 @@ type presented struct {
 // hostKey is how a document and a counter name a host.
 func hostKey(origin string) string { return encoding.EncodeToString(hostTag(origin)) }
 
-// deviceTag names a device without telling its cookie.
-func (m *Manager) deviceTag(cookie string, user id) string {
-	if m.o.Device != nil {
-		cookie = m.o.Device(cookie, user.String())
+// deviceTag names a device without telling its cookie: that of a login, or the one that the hand-off gave this host (join.go).
+func (m *Manager) deviceTag(cookie string, h handle, origin string) string {
+	if m.o.Device != nil && !m.joinedWith(cookie, h, origin) {
+		cookie = m.o.Device(cookie, h.user.String())
 	}
 	if cookie == "" {
 		return ""
@@ -165,42 +164,4 @@ func (m *Manager) noteUse(ctx context.Context, p Principal, session id, host str
 	_, _, err := m.o.Counters.Advance(ctx, store.HandleKey(session.String(), host), useOf(generation, p.CreatedAt, at), 0,
 		store.MaxCounter, max(p.ExpiresAt.Sub(at), time.Second))
 	return err
-}
-
-// Join gives a session cookies of another host, which the caller has made sure is the same browser's (the hand-off between
-// hosts). Where the session had been on that host before, what it had there becomes the previous handle. It returns
-// ErrNoSession or ErrUnavailable.
-func (m *Manager) Join(ctx context.Context, p Principal, origin string) (Principal, []*http.Cookie, error) {
-	who, ok := p.subject()
-	if !ok {
-		return Principal{}, nil, ErrNoSession
-	}
-	now, host := m.o.Now(), hostKey(origin)
-	for range maxTries {
-		epoch := m.verified.epoch.Load() // before the read
-		doc, version, err := m.live(ctx, handle{user: who.user, session: who.session}, now)
-		if err != nil {
-			return Principal{}, nil, err
-		}
-		joined, was := doc.Hosts[host]
-		switch {
-		case was:
-			joined.Generation++
-		case len(doc.Hosts) >= maxHosts:
-			return Principal{}, nil, errors.New("join host: the session is on too many")
-		}
-		joined.Renewed = doc.age(now)
-		doc = doc.withChain(host, joined)
-		_, err = m.save(ctx, who.session, doc, version, time.UnixMicro(doc.Expires))
-		if errors.Is(err, store.ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return Principal{}, nil, unavailable("join host", err)
-		}
-		fresh := doc.principal(who.session)
-		cookies, err := m.cookies(fresh, origin, joined.Generation, now, epoch, doc.Seen)
-		return fresh, cookies, err
-	}
-	return Principal{}, nil, unavailable("join host", store.ErrConflict)
 }

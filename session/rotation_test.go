@@ -26,6 +26,16 @@ func (j jarOf) known(device string) jarOf {
 	return j
 }
 
+// keepRenewed renews the session on another host than wiki.
+func (j jarOf) keepRenewed(t *testing.T, g *gateway, origin string) {
+	t.Helper()
+	_, cookies, err := g.Renew(t.Context(), j.request(), origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.keep(cookies)
+}
+
 func (j jarOf) handle() string { return j["__Host-gatehouse-session"].Value }
 
 // visit sends a request to a host as the proxy handles it: renewed when the token has expired.
@@ -216,7 +226,7 @@ func TestManager_Renew_endsAStolenSessionOnAllHostsOnRecord(t *testing.T) {
 		o.Client = func(r *http.Request) audit.Client { return audit.Client{Address: r.RemoteAddr} }
 	}), h.running(t)
 	b := newJar(h.signIn(t, g, alice).Cookies).known("laptop")
-	p, cookies, err := g.Join(t.Context(), mustAuthenticate(t, g, b), mail)
+	p, cookies, err := g.Join(t.Context(), session.Joining{Principal: mustAuthenticate(t, g, b), Origin: mail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +286,7 @@ func TestManager_Join_givesEachHostItsOwnChain(t *testing.T) {
 	g := h.running(t)
 	b := newJar(h.signIn(t, g, alice).Cookies)
 	p := mustAuthenticate(t, g, b)
-	_, cookies, err := g.Join(t.Context(), p, mail)
+	_, cookies, err := g.Join(t.Context(), session.Joining{Principal: p, Origin: mail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,8 +302,21 @@ func TestManager_Join_givesEachHostItsOwnChain(t *testing.T) {
 	if _, err := g.Authenticate(t.Context(), onMail.request(), wiki); !errors.Is(err, session.ErrNoSession) {
 		t.Errorf("cookies of one host at another: %v", err)
 	}
+	// Tabs that are handed over while the handle is fresh get the same one, in whatever order the answers arrive.
+	if _, cookies, err = g.Join(t.Context(), session.Joining{Principal: p, Origin: mail}); err != nil {
+		t.Fatal(err)
+	}
+	if newJar(cookies).handle() != onMail.handle() {
+		t.Error("of two hand-offs at once each gave out a handle of its own")
+	}
+	before := advances(g)
+	if _, err := g.Authenticate(t.Context(), onMail.request(), mail); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the use of the handle to be noted", func() bool { return advances(g) > before && session.Writing(g.Manager) == 0 })
+	h.clock.move(time.Minute)
 	// The browser comes again without its cookies of that host: what it had before is a former handle, not a thief's.
-	if _, cookies, err = g.Join(t.Context(), p, mail); err != nil {
+	if _, cookies, err = g.Join(t.Context(), session.Joining{Principal: p, Origin: mail}); err != nil {
 		t.Fatal(err)
 	}
 	again := newJar(cookies)
@@ -307,13 +330,43 @@ func TestManager_Join_givesEachHostItsOwnChain(t *testing.T) {
 	if onMail.handle() != again.handle() {
 		t.Error("a request that was on its way got another handle than the current one")
 	}
-	if err := g.Revoke(t.Context(), alice, p.SessionID, logout); err != nil {
+	// The device cookie of a host is of that host and session, so a copy of the other cookies is found out (SE-09).
+	thief := onMail.copy()
+	thief.keep([]*http.Cookie{session.DeviceCookie(newJar(h.signIn(t, g, alice).Cookies)["__Host-gatehouse"].Value)})
+	onMail.keepRenewed(t, g, mail)
+	_, _, err = g.Renew(t.Context(), thief.request(), mail)
+	wantErr(t, "a copy without the device cookie", err, session.ErrNoSession)
+	_, _, err = g.Join(t.Context(), session.Joining{Principal: p, Origin: mail})
+	wantErr(t, "join after the end", err, session.ErrNoSession)
+	_, _, err = g.Join(t.Context(), session.Joining{Principal: session.Principal{}, Origin: mail})
+	wantErr(t, "join of nobody", err, session.ErrNoSession)
+}
+
+// SE-12 on a host that a session is handed over to: what was planted there ends.
+func TestManager_Join_endsThePlantedSession(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	g := h.running(t)
+	planted := newJar(h.signIn(t, g, bob).Cookies)
+	victim := newJar(h.signIn(t, g, alice).Cookies)
+	_, cookies, err := g.Join(t.Context(), session.Joining{Principal: mustAuthenticate(t, g, planted), Origin: mail})
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = g.Join(t.Context(), p, mail)
-	wantErr(t, "join after the end", err, session.ErrNoSession)
-	_, _, err = g.Join(t.Context(), session.Principal{}, mail)
-	wantErr(t, "join of nobody", err, session.ErrNoSession)
+	onMail := newJar(cookies)
+	p, cookies, err := g.Join(t.Context(), session.Joining{
+		Principal: mustAuthenticate(t, g, victim), Origin: mail, FormerHandle: onMail.handle(), Client: audit.Client{Address: "192.0.2.9"},
+	})
+	if err != nil || p.Name != "alice" {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	_, err = g.Authenticate(t.Context(), onMail.request(), mail)
+	wantErr(t, "the planted session", err, session.ErrNoSession)
+	_, err = authenticate(t, g, planted.request())
+	wantErr(t, "the planted session where it began", err, session.ErrNoSession)
+	if p, err := g.Authenticate(t.Context(), newJar(cookies).request(), mail); err != nil || p.Name != "alice" {
+		t.Errorf("the session of the browser: %+v, %v", p, err)
+	}
 }
 
 // Six requests at once with an expired token, over two gateways on one Redis, on two hosts, and the answers to some of them are
@@ -323,7 +376,7 @@ func TestManager_parallelTabsWithLostAnswers(t *testing.T) {
 	h, _ := newRedisHouse(t)
 	one, two := h.running(t), h.running(t)
 	b := newJar(h.signIn(t, one, alice).Cookies).known("laptop")
-	_, cookies, err := one.Join(t.Context(), mustAuthenticate(t, one, b), mail)
+	_, cookies, err := one.Join(t.Context(), session.Joining{Principal: mustAuthenticate(t, one, b), Origin: mail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +445,7 @@ func signInAgain(t *testing.T, h *house, g *gateway, hosts map[string]jarOf) map
 		t.Fatal(err)
 	}
 	b = newJar(h.signIn(t, g, alice).Cookies).known("laptop")
-	_, cookies, err := g.Join(t.Context(), mustAuthenticate(t, g, b), mail)
+	_, cookies, err := g.Join(t.Context(), session.Joining{Principal: mustAuthenticate(t, g, b), Origin: mail})
 	if err != nil {
 		t.Fatal(err)
 	}

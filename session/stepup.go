@@ -44,7 +44,7 @@ func (m *Manager) StepUp(ctx context.Context, s StepUp) (Principal, []*http.Cook
 	ctx, cancel := finish(ctx)
 	defer cancel()
 	p := presented{
-		handle: h, host: hostKey(s.Origin), device: m.deviceTag(s.DeviceCookie, h.user), client: func() audit.Client { return s.Client },
+		handle: h, host: hostKey(s.Origin), device: m.deviceTag(s.DeviceCookie, h, s.Origin), client: func() audit.Client { return s.Client },
 	}
 	now := m.o.Now()
 	epoch := m.verified.epoch.Load() // before the read

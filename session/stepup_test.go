@@ -45,7 +45,7 @@ func TestManager_StepUp_oldTokensAreDead(t *testing.T) {
 	here, there := h.running(t), h.running(t)
 	credentials := h.signIn(t, here, alice)
 	old := newJar(credentials.Cookies).known("laptop")
-	_, cookies, err := here.Join(t.Context(), credentials.Principal, mail)
+	_, cookies, err := here.Join(t.Context(), session.Joining{Principal: credentials.Principal, Origin: mail})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,6 +58,7 @@ var Kinds = []Kind{
 	{"pending/<SHA-256 of the challenge>", "record", "5 minutes", "auth", "a login between its first and last step"},
 	{"link/<SHA-256 of the token>", "record", "72 hours, an invitation; deleted when used", "auth/link", "a one-time link, and what was chosen on its page so far"},
 	{"app-token/<shard> <id>", "collection", "the token's end", "auth/apptoken", "an app token: the SHA-256 of it, whose it is, for which route, and when it was used"},
+	{"handoff/<SHA-256 of the code>", "record", "60 seconds; deleted when used", "session/handoff", "which session a code hands over to which host, in which browser, and where to go there"},
 	{"setup", "record", "kept; the link in it 30 minutes", "auth/link", "the set-up link with its token; once there is an administrator, only that it is closed"},
 	{"sessions/<user id> <session id>", "collection", "the session's absolute limit", "session", "sessions of a user"},
 	{"session-of/<public id>", "record", "the session's absolute limit", "session", "the user id and session id behind a public id"},
@@ -120,6 +121,9 @@ func AppTokenKey(id string) Key { return Key{Collection: AppTokenShard(shard(id)
 
 // AppTokenShard is one of the Shards collections of app tokens.
 func AppTokenShard(n int) Collection { return Collection(fmt.Sprintf("app-token/%02d", n)) }
+
+// HandOffKey is a hand-off code, by its hexadecimal SHA-256.
+func HandOffKey(codeHash string) Key { return Key{ID: "handoff/" + codeHash} }
 
 // SetupKey is the set-up link, of which there is one for all gateways of a store.
 func SetupKey() Key { return Key{ID: "setup"} }

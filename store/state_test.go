@@ -76,6 +76,7 @@ func made() map[string]string {
 		"LinkKey":          store.LinkKey(id).String(),
 		"AppTokenKey":      store.AppTokenKey(id).String(),
 		"AppTokenShard":    string(store.AppTokenShard(7)) + " " + id,
+		"HandOffKey":       store.HandOffKey(id).String(),
 		"SetupKey":         store.SetupKey().String(),
 		"Sessions":         string(store.Sessions(id)) + " " + id,
 		"SessionKey":       store.SessionKey(id, id).String(),

@@ -29,7 +29,7 @@ var layerOf = map[string]int{
 	"snippet": 0, "store": 0, "strictjson": 0,
 	// 1, parts: each does one thing over the leaves.
 	"auth/apptoken": 1, "auth/device": 1, "auth/link": 1, "auth/lockout": 1, "auth/totp": 1, "auth/user": 1, "certificate": 1, "listener": 1,
-	"ratelimit": 1, "secrets": 1, "session": 1,
+	"ratelimit": 1, "secrets": 1, "session": 1, "session/handoff": 1,
 	"store/boltstore": 1, "store/redisstore": 1,
 	// 2, services: put parts together into decisions.
 	"admin": 2, "auth": 2,
