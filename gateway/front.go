@@ -135,6 +135,8 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 		return f.login, true
 	case login && f.carries:
 		return f.app, false
+	case login && r.URL.Path == "/":
+		return http.RedirectHandler(web.Prefix+"login", http.StatusFound), true // which also says that somebody is signed in
 	case login:
 		return f.problem(problem.NotFound), true
 	}
@@ -142,7 +144,7 @@ func (f *front) choose(r *http.Request) (handler http.Handler, ours bool) {
 	case !app, origin == f.origin: // or the login host in a spelling that no browser sends
 		return http.HandlerFunc(f.elsewhere), true
 	case reserved:
-		return f.problem(problem.NotFound), true
+		return f.login.OnHost(origin), true
 	default:
 		return f.app, false
 	}

@@ -38,6 +38,7 @@ import (
 	"gatehouse/ratelimit"
 	"gatehouse/secrets"
 	"gatehouse/session"
+	"gatehouse/session/handoff"
 	"gatehouse/store"
 	"gatehouse/web"
 )
@@ -153,15 +154,16 @@ func (g *assembly) build() error {
 	if err != nil {
 		return err
 	}
+	if g.table, err = Table(g.config); err != nil {
+		return err
+	}
 	edge, err := web.New(web.Options{
 		Login: g.flow, Onboarding: g.onboard, Site: look, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
+		Hosts: g.table, HandOff: handoff.New(handoff.Options{Records: g.state.records, Now: g.deps.Now}), Joiner: g.sessions, NoApp: !LoginHostHasApp(g.config),
 		FormKey: g.state.material.form, JWKS: g.state.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("draw the pages: %w", err)
-	}
-	if g.table, err = Table(g.config); err != nil {
-		return err
 	}
 	if g.needsSample() {
 		if err := g.startSample(); err != nil {

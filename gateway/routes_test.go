@@ -77,8 +77,9 @@ func TestGateway_servesManyHosts(t *testing.T) {
 		{"ours on an app host", "alice", "wiki.example.localhost", "/.gatehouse/login", "", 404, nil},
 		{"ours under a wildcard", "alice", "git.localhost", "/.gatehouse/nothing", "", 404, nil},
 		{"the login host", "", "login.localhost", "/.gatehouse/login", "", 200, nil},
-		{"the login host has no app", "alice", "login.localhost", "/", "", 404, nil},
-		{"the login host has no app, spelled otherwise", "alice", "LOGIN.localhost", "/", "", 404, nil},
+		{"the login host has no app", "alice", "login.localhost", "/app", "", 404, nil},
+		{"the login host has no app, spelled otherwise", "alice", "LOGIN.localhost", "/app", "", 404, nil},
+		{"the root of the login host", "", "login.localhost", "/", "", 302, nil},
 		{"health on an app host", "", "wiki.example.localhost", "/.gatehouse/healthz", "", 200, nil},
 	} {
 		before := len(wiki.Requests()) + len(rest.Requests())

@@ -62,7 +62,7 @@ func (m *Manager) Join(ctx context.Context, j Joining) (Principal, []*http.Cooki
 			return Principal{}, nil, unavailable("join host", err)
 		}
 		fresh := next.principal(who.session)
-		if m.revoked.covers(who) || fresh.ExpiresAt.Sub(now) < time.Second {
+		if whose, _ := fresh.subject(); m.revoked.covers(whose) || fresh.ExpiresAt.Sub(now) < time.Second {
 			return Principal{}, nil, ErrNoSession
 		}
 		cookies, err := m.cookies(fresh, j.Origin, next.Hosts[host].Generation, now, epoch, next.Seen)

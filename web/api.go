@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"gatehouse/auth"
@@ -107,7 +106,7 @@ func (e *Edge) sessionJSON(w http.ResponseWriter, r *http.Request) {
 // sessionRequired says where to sign in.
 func (e *Edge) sessionRequired(r *http.Request) problem.Problem {
 	p := e.newProblem(r, problem.SessionRequired)
-	p.LoginURL = (&url.URL{Scheme: e.External.Scheme, Host: e.External.Host, Path: Prefix + "login"}).String()
+	p.LoginURL = e.loginPage()
 	return p
 }
 

@@ -15,9 +15,9 @@ import (
 // showLogin draws the login page. Who is signed in already is sent on.
 func (e *Edge) showLogin(w http.ResponseWriter, r *http.Request) {
 	next := e.next(r, r.URL.Query()["next"])
-	if _, cookies, err := e.principal(r); err == nil {
+	if p, cookies, err := e.principal(r); err == nil {
 		setCookies(w, cookies)
-		e.goTo(w, r, next)
+		e.sendOn(w, r, p, next)
 		return
 	}
 	e.drawLogin(w, r, &loginPage{Next: next})
@@ -30,7 +30,7 @@ func (e *Edge) drawLogin(w http.ResponseWriter, r *http.Request, p *loginPage) {
 		b = newBrowser("")
 	}
 	http.SetCookie(w, browserState{nonce: b.nonce}.cookie())
-	p.Title, p.Destination = say("login.title"), e.External.Host
+	p.Title, p.Destination = say("login.title"), e.leadsTo(&p.frame, p.Next)
 	p.FormToken, p.Action = e.formToken(b), Prefix+"login"
 	e.render(w, r, "login", p)
 }
@@ -104,7 +104,7 @@ func (e *Edge) waiting(r *http.Request) (browserState, context.Context, context.
 }
 
 func (e *Edge) drawCode(w http.ResponseWriter, r *http.Request, b browserState, p *codePage) {
-	p.Title, p.Destination, p.Again, p.FocusCode = say("code.title"), e.External.Host, own("login", p.Next), true
+	p.Title, p.Destination, p.Again, p.FocusCode = say("code.title"), e.leadsTo(&p.frame, p.Next), own("login", p.Next), true
 	p.FormToken, p.Action = e.formToken(b), Prefix+"login/code"
 	e.render(w, r, "code", p)
 }
@@ -126,7 +126,7 @@ func (e *Edge) showEnrol(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) drawEnrol(w http.ResponseWriter, r *http.Request, b browserState, p *factorPage, enrolment *auth.Enrolment) {
-	p.Destination, p.Again, p.AgainText = e.External.Host, own("login", p.Next), "code.again"
+	p.Destination, p.Again, p.AgainText = e.leadsTo(&p.frame, p.Next), own("login", p.Next), "code.again"
 	if enrolment == nil { // the secret is not shown twice; opening the page again draws another
 		p.Again, p.AgainText = own("login/enrol", p.Next), "factor.anew"
 	}

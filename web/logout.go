@@ -17,6 +17,8 @@ type (
 		frame
 		form
 		Username string // empty: nobody is signed in here
+		Home     bool   // there is an app to go back to
+		All      bool   // all sessions of the user can be ended, too
 	}
 	signedOutPage struct {
 		frame
@@ -37,10 +39,11 @@ func (e *Edge) showLogout(w http.ResponseWriter, r *http.Request) {
 
 func (e *Edge) drawLogout(w http.ResponseWriter, r *http.Request, p *logoutPage) {
 	p.Title, p.FormToken, p.Action = say("logout.title"), e.formToken(e.browser(w, r)), Prefix+"logout"
+	p.All, p.Home = e.atLogin(), !e.atLogin() || !e.NoApp
 	e.render(w, r, "logout", p)
 }
 
-// logoutForm ends this session, or all of the user's.
+// logoutForm ends this session, or all of the user's. On an app host only this one: a script of the app could send the form.
 func (e *Edge) logoutForm(w http.ResponseWriter, r *http.Request) {
 	if code, ok := declared(r, formType); !ok {
 		e.drawProblem(w, r, e.newProblem(r, code))
@@ -63,15 +66,18 @@ func (e *Edge) logoutForm(w http.ResponseWriter, r *http.Request) {
 		e.drawLogout(w, r, again)
 		return
 	}
+	all := form.Get("all") != "" && e.atLogin()
 	if err == nil {
-		if err := e.signOut(r, p, form.Get("all") != ""); err != nil {
+		if err := e.signOut(r, p, all); err != nil {
 			e.drawProblem(w, r, e.unavailable(r, err))
 			return
 		}
 	}
-	setCookies(w, session.ClearCookies())
-	w.Header().Set("Clear-Site-Data", `"cache"`)
-	e.render(w, r, "signed-out", &signedOutPage{frame: frame{Title: say("signed-out.title")}, All: form.Get("all") != ""})
+	e.clearCookies(w)
+	if e.atLogin() { // what an app has in the browser's cache is not ours to clear
+		w.Header().Set("Clear-Site-Data", `"cache"`)
+	}
+	e.render(w, r, "signed-out", &signedOutPage{frame: frame{Title: say("signed-out.title")}, All: all})
 }
 
 // logoutJSON ends this session for a program.
@@ -93,9 +99,18 @@ func (e *Edge) logoutJSON(w http.ResponseWriter, r *http.Request) {
 		e.unavailable(r, err).Write(w)
 		return
 	}
-	setCookies(w, session.ClearCookies())
+	e.clearCookies(w)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// clearCookies takes the session from the browser. The login host goes on to know the device; on an app host the device cookie was the
+// session's, and the nonce is not to outlive it.
+func (e *Edge) clearCookies(w http.ResponseWriter) {
+	setCookies(w, session.ClearCookies())
+	if !e.atLogin() {
+		setCookies(w, []*http.Cookie{session.ClearDeviceCookie(), session.ClearLoginCookie()})
+	}
 }
 
 // mayPost draws a token of the address for a POST without a session, and answers what can go no further.

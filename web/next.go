@@ -26,9 +26,10 @@ func (e *Edge) next(r *http.Request, given []string) string {
 	return "/"
 }
 
-// checkNext accepts a path of the login host, or its full address, and returns the path with its query, serialised anew. The
-// rule is an allow-list, stricter than URLs are: printable ASCII, no backslash, no dot segment, nothing that reads as a
-// control, a slash or a backslash at the start once it is decoded, and not a page of the gateway (a loop).
+// checkNext accepts a path of the host that is served, or the full address of a page there or on an app host, and returns it serialised
+// anew: a path with its query, for another host with the origin as it is configured before it. The rule is an allow-list, stricter than
+// URLs are: printable ASCII, no backslash, no dot segment, nothing that reads as a control, a slash or a backslash at the start once it is
+// decoded, and not a page of the gateway (a loop).
 func (e *Edge) checkNext(raw string) (string, bool) {
 	if len(raw) > maxNext || strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '\\' }) {
 		return "", false
@@ -37,13 +38,11 @@ func (e *Edge) checkNext(raw string) (string, bool) {
 	if err != nil || u.Opaque != "" || u.User != nil {
 		return "", false
 	}
-	if u.Host != "" && !(u.Scheme == e.External.Scheme && strings.EqualFold(u.Host, e.External.Host)) {
-		return "", false
-	}
 	if u.Host == "" && (u.Scheme != "" || strings.HasPrefix(raw, "//")) {
 		return "", false
 	}
-	if !plainPath(u) {
+	origin, ok := e.originOf(u)
+	if !ok || !plainPath(u) {
 		return "", false
 	}
 	path := u.EscapedPath()
@@ -53,7 +52,52 @@ func (e *Edge) checkNext(raw string) (string, bool) {
 	if u.RawQuery != "" {
 		path += "?" + u.RawQuery
 	}
-	return path, true
+	if origin == e.origin {
+		return path, true
+	}
+	return origin + path, true
+}
+
+// originOf is the origin of an address, as it is configured: the one that is served where the address names none. Another port, scheme or
+// spelling than that of the configuration is none of ours, but for upper case, which browsers write in lower case.
+func (e *Edge) originOf(u *url.URL) (string, bool) {
+	if u.Host == "" {
+		return e.origin, true
+	}
+	named := u.Scheme + "://" + strings.ToLower(u.Host)
+	if named == strings.ToLower(e.origin) {
+		return e.origin, true
+	}
+	if e.Hosts == nil {
+		return "", false
+	}
+	origin, ok := e.Hosts.Origin(u.Host)
+	return origin, ok && origin == named
+}
+
+// split takes a checked next apart.
+func (e *Edge) split(next string) (origin, path string) {
+	if strings.HasPrefix(next, "/") {
+		return e.origin, next
+	}
+	_, rest, _ := strings.Cut(next, "://")
+	slash := len(next) - len(rest) + strings.IndexByte(rest, '/')
+	return next[:slash], next[slash:]
+}
+
+// hostOf is the host of an origin, for people.
+func hostOf(origin string) string {
+	_, host, _ := strings.Cut(origin, "://")
+	return host
+}
+
+// leadsTo says on a page of a login where it leads, and lets the page's form be answered with the way there.
+func (e *Edge) leadsTo(f *frame, next string) (host string) {
+	origin, _ := e.split(next)
+	if origin != e.origin {
+		f.leads = origin
+	}
+	return hostOf(origin)
 }
 
 // plainPath reports whether a path reads the same for every browser and server between here and there.
@@ -80,18 +124,40 @@ func plainPath(u *url.URL) bool {
 	return true
 }
 
-// goTo sends the browser to a checked next. The address is made from the configured origin and what begins with a slash, so
-// nothing in it can name another host.
+// goTo sends the browser to a checked next. The address is made from a configured origin and what begins with a slash, so nothing in it
+// can name another host. A page of an app host is reached through the hand-off, which signs the browser in there.
 func (e *Edge) goTo(w http.ResponseWriter, r *http.Request, next string) {
+	origin, path := e.split(next)
+	switch {
+	case origin != e.origin:
+		path = onward("handoff", path)
+	case path == "/" && e.NoApp:
+		path = Prefix + "login" // which says that you are signed in
+	}
+	redirect(w, r, origin+path)
+}
+
+// redirect sends the browser to an address that was made here.
+func redirect(w http.ResponseWriter, r *http.Request, to string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, e.origin+next, http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// onward is the path of a page of ours on the way to next, with further fields in pairs.
+func onward(page, next string, fields ...string) string {
+	query := url.Values{}
+	if next != "/" {
+		query.Set("next", next)
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		query.Set(fields[i], fields[i+1])
+	}
+	if len(query) == 0 {
+		return Prefix + page
+	}
+	return Prefix + page + "?" + query.Encode()
 }
 
 // own is the address of a page of ours, with where to go afterwards.
-func own(page, next string) string {
-	if next == "/" {
-		return Prefix + page
-	}
-	return Prefix + page + "?" + url.Values{"next": {next}}.Encode()
-}
+func own(page, next string) string { return onward(page, next) }

@@ -22,7 +22,7 @@ var templates = parseTemplates()
 // parseTemplates makes one template set for each page: the layout with that page's body.
 func parseTemplates() map[string]*template.Template {
 	set := map[string]*template.Template{}
-	for _, name := range []string{"login", "code", "factor", "account", "ready", "logout", "signed-out", "verify", "step-up", "expired", "problem"} {
+	for _, name := range []string{"login", "code", "factor", "account", "ready", "logout", "loop", "signed-in", "signed-out", "verify", "step-up", "expired", "problem"} {
 		set[name] = template.Must(template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return set
@@ -32,7 +32,8 @@ func parseTemplates() map[string]*template.Template {
 type frame struct {
 	*speech // set when the page is drawn, like the next three
 	Look    *look
-	Host    string // of the login host
+	Host    string // that is served
+	Login   string // address of the login page, on its host
 	// RequestID is what somebody who asks for help can name.
 	RequestID string
 
@@ -43,6 +44,8 @@ type frame struct {
 	// Code is what went wrong, and gives the status; 200 without one.
 	Code       problem.Code
 	RetryAfter int // seconds
+	// leads is the origin of another host that the answer to the page's form may send the browser to; empty for none.
+	leads string
 	// Alert is shown on top of a form and gets the focus.
 	Alert *alert
 }
@@ -103,13 +106,15 @@ type (
 
 // contentPolicy lets our pages load our style sheet and images and post to us, and nothing else (ASVS 3.4.3). Images may be
 // data: for QR codes, which hold a secret and so have no address.
+//
+// Browsers hold what a form is answered with to form-action too, redirects included, so a form that leads to another host names that one.
 const contentPolicy = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // render draws a page in the reader's language.
 func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, v view) {
 	p := v.base()
 	p.speech, p.Look = e.look.texts.choose(strings.Join(r.Header.Values("Accept-Language"), ",")), e.look
-	p.Host, p.RequestID = e.External.Host, e.Visitor(r).RequestID
+	p.Host, p.Login, p.RequestID = hostOf(e.origin), e.loginPage(), e.Visitor(r).RequestID
 	var body bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&body, "layout", v); err != nil {
 		e.Logger.ErrorContext(r.Context(), "draw a page", "page", name, "error", err)
@@ -119,7 +124,7 @@ func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, v vie
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", p.Lang)
-	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("Content-Security-Policy", policy(p.leads))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -136,6 +141,14 @@ func (e *Edge) render(w http.ResponseWriter, r *http.Request, name string, v vie
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body.Bytes()) // the browser went away: nothing is left to tell it
+}
+
+// policy is the contentPolicy of a page whose form may lead to another origin; empty for none.
+func policy(leads string) string {
+	if leads == "" {
+		return contentPolicy
+	}
+	return strings.Replace(contentPolicy, "form-action 'self'", "form-action 'self' "+leads, 1)
 }
 
 // title and next are the texts of a problem code.

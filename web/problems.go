@@ -38,11 +38,11 @@ func (e *Edge) drawProblem(w http.ResponseWriter, r *http.Request, p problem.Pro
 	}
 	switch p.Code {
 	case problem.StepUpRequired:
-		page.Onward, page.OnwardText = orElse(p.LoginURL, e.origin+VerifyPath), "step-up.go"
+		page.Onward, page.OnwardText = orElse(p.LoginURL, e.loginOrigin()+VerifyPath), "step-up.go"
 	case problem.SessionRequired, problem.EnrolmentRequired:
-		page.Onward, page.OnwardText = Prefix+"login", "page.sign-in"
+		page.Onward, page.OnwardText = e.loginPage(), "page.sign-in"
 	case problem.Unavailable, problem.UpstreamUnavailable, problem.UpstreamTimeout, problem.RateLimited, problem.Internal:
-		if r.Method == http.MethodGet && r.Host == e.External.Host {
+		if r.Method == http.MethodGet && r.Host == hostOf(e.origin) {
 			page.Onward, page.OnwardText = e.origin+r.URL.RequestURI(), "problem.again"
 		}
 	}

@@ -48,7 +48,7 @@ func (e *Edge) showVerify(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *Edge) drawStepUp(w http.ResponseWriter, r *http.Request, held session.Principal, p *stepUpPage) {
-	p.Title, p.Destination, p.Username, p.FocusCode = say("step-up.title"), e.External.Host, held.Name, true
+	p.Title, p.Destination, p.Username, p.FocusCode = say("step-up.title"), e.leadsTo(&p.frame, p.Next), held.Name, true
 	p.FormToken, p.Action = e.formToken(e.browser(w, r)), VerifyPath
 	e.render(w, r, "step-up", p)
 }

@@ -89,6 +89,13 @@ type Options struct {
 	Site Site
 	// External is the login host as browsers see it: scheme and host only.
 	External *url.URL
+	// Hosts are those of the apps; nil if there are none but the login host.
+	Hosts Hosts
+	// HandOff makes and redeems hand-off codes, and Joiner gives a session cookies of another host.
+	HandOff HandOff
+	Joiner  Joiner
+	// NoApp: nothing but our own pages is on the login host.
+	NoApp bool
 	// FormKey makes form tokens; the same for all gateways of one store.
 	FormKey []byte
 	// JWKS returns the public keys.
@@ -98,11 +105,11 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// Edge serves the routes of the login host. Safe for concurrent use.
+// Edge serves the routes of the login host, and those that every app host has (apphost.go). Safe for concurrent use.
 type Edge struct {
 	Options
 	look   *look
-	origin string
+	origin string // of the host that is served: the login host's, but in a copy that OnHost made
 	cross  *http.CrossOriginProtection
 	mux    *http.ServeMux
 }
@@ -144,6 +151,8 @@ func (e *Edge) Routes() []Route {
 		{Path: Prefix + "api/v1/login", Post: e.loginJSON, Limited: true},
 		{Path: Prefix + "api/v1/logout", Post: e.logoutJSON, Limited: true},
 		{Path: Prefix + "api/v1/session", Get: e.sessionJSON},
+		{Path: Prefix + "handoff", Get: e.noHandOff},
+		{Path: Prefix + "renew", Get: e.renew},
 		{Path: Prefix + "jwks.json", Get: e.jwks},
 		{Path: Prefix + "assets/gatehouse.css", Get: e.styleSheet},
 		{Path: Prefix + "assets/logo", Get: e.logo},

@@ -41,7 +41,7 @@ type door struct {
 // Dial finds the gateway's address behind its URL, as a name service or a balancer would; it is a DialContext of net/http.
 func (d door) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	_, host, _ := strings.Cut(d.url, "://")
-	if address == host || d.roots != nil && !strings.HasPrefix(address, "127.") { // with TLS names are told apart, and addresses never ours
+	if address == host || strings.HasSuffix(address, ".localhost:"+portOf(host)) || d.roots != nil && !strings.HasPrefix(address, "127.") { // with TLS names are told apart, and addresses never ours
 		address = d.address
 	}
 	return new(net.Dialer).DialContext(ctx, network, address)
