@@ -288,7 +288,7 @@ func (g *target) post(path, from, mediaType, body string) string {
 }
 
 // nonces is what may differ between two answers that must be the same.
-var nonces = regexp.MustCompile(`(?m)"request_id":"\w+"|^Date: .*$`)
+var nonces = regexp.MustCompile(`(?m)"request_id":"\w+"|^(?:Date|X-Request-Id): .*$`)
 
 func withoutNonces(answer string) string { return nonces.ReplaceAllString(answer, "") }
 
