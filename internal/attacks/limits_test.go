@@ -405,7 +405,7 @@ func TestRL12_anOfficeSignsIn(t *testing.T) {
 // a known device has a line of their own, and signs in while it goes on.
 func TestRX01_aFloodKeepsNoOwnerOut(t *testing.T) {
 	t.Parallel()
-	const flooders, line = 48, 32 // the places of strangers
+	const flooders, line = 48, 32                   // the places of strangers
 	g := startWith(t, gatewaytest.Options{Cost: 8}) // slow enough that the line stays full
 	seed := g.enrolled("alice")
 	owner := g.SignIn("alice", seed)
