@@ -55,14 +55,22 @@ func (r *clusterRoute) count(ctx context.Context) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		for _, s := range slots {
-			if len(s.Nodes) > 0 && s.Nodes[0].Addr == c.Options().Addr {
-				replicas[s.Nodes[0].Addr] = len(s.Nodes) - 1
-			}
+		if n, found := replicasOf(c, slots); found {
+			replicas[c.Options().Addr] = n
 		}
 		return nil
 	})
 	r.replicas.Store(&replicas)
+}
+
+// replicasOf is how many replicas a primary has in a map of slots, if it is in there.
+func replicasOf(primary *redis.Client, slots []redis.ClusterSlot) (int, bool) {
+	for _, s := range slots {
+		if len(s.Nodes) > 0 && s.Nodes[0].Addr == primary.Options().Addr {
+			return len(s.Nodes) - 1, true
+		}
+	}
+	return 0, false
 }
 
 func (r *clusterRoute) primary(ctx context.Context, key string) (*redis.Client, error) {
@@ -71,7 +79,8 @@ func (r *clusterRoute) primary(ctx context.Context, key string) (*redis.Client, 
 
 // confirmers is less than want where the Cluster itself counts fewer replicas. A Cluster of three primaries with one
 // replica each goes on after it lost a primary, with a shard that has no replica; as long as it has none, no other node can
-// take its place, so nothing written there is forgotten. A primary that was only cut off is not fooled: a replica is left
+// take its place, so nothing written there is forgotten. What was counted may be a second old, so a write that counts on it
+// asks again behind itself (send): a replica that was counted before the write must confirm it. A primary that was only cut off is not fooled: a replica is left
 // out when the majority of the primaries has found it to have failed.
 func (r *clusterRoute) confirmers(primary *redis.Client, want int) int {
 	counted := r.replicas.Load()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +132,40 @@ func TestStore_acknowledgesNothingThatNoReplicaHas(t *testing.T) {
 	}
 	replica.Resume()
 	storetest.WithinPatience(t, func() error { return advance(store.Forever) })
+}
+
+// Case RD-04: a primary of a Cluster that lost its only replica goes on alone, but not for a moment longer than it is alone: what
+// it writes once the replica is back, the replica must have.
+func TestStore_waitsForAReplicaThatIsBack(t *testing.T) {
+	f := storetest.Cluster(t)
+	s := open(t, redisstore.Options{URL: f.URL(), Timeout: 600 * time.Millisecond})
+	primary := f.Primary(t, store.Prefix+string(store.Users))
+	of := "myself,slave " + primary.MustDo("CLUSTER", "MYID")
+	at := slices.IndexFunc(f.Nodes, func(n *storetest.Node) bool { return strings.Contains(n.MustDo("CLUSTER", "NODES"), of) })
+	if at < 0 {
+		t.Fatal("the primary has no replica")
+	}
+	replica := f.Nodes[at]
+	id := 0
+	put := func() error {
+		id++
+		return putNew(t, s, strconv.Itoa(id))
+	}
+	for range storetest.Rounds(1, 5) {
+		replica.Kill()
+		storetest.WithinPatience(t, put) // alone
+		replica.Restart()
+		for counted := 0; counted < 3; time.Sleep(time.Millisecond) {
+			counted, _ = primary.Replicas()
+		}
+		replica.Pause()
+		if err := put(); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a write that the replica which is back does not have: %v, want ErrUnavailable", err)
+		}
+		replica.Resume()
+		f.Whole(t)
+		storetest.WithinPatience(t, put)
+	}
 }
 
 func putNew(t *testing.T, s *redisstore.Store, id string) error {

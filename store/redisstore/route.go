@@ -87,10 +87,11 @@ func (s *Store) run(ctx context.Context, key string, replicas int, do func(redis
 
 // send runs the command at one server. asking tells it that it was named by a node that is handing the slot over.
 func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, replicas int, do func(redis.Cmdable) redis.Cmder) error {
-	if replicas > 0 {
-		replicas = s.route.confirmers(client, replicas)
+	want := replicas
+	if want > 0 {
+		replicas = s.route.confirmers(client, want)
 	}
-	if !asking && replicas == 0 {
+	if !asking && want == 0 {
 		return do(client).Err()
 	}
 	pipe := client.Pipeline()
@@ -103,9 +104,22 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 		confirmed = s.wait(ctx, replicas)
 		_ = pipe.Process(ctx, confirmed) // only queues it
 	}
+	var counted *redis.ClusterSlotsCmd
+	if replicas < want { // in a Cluster only; a replica may have come since
+		counted = pipe.ClusterSlots(ctx)
+	}
 	_, failed := pipe.Exec(ctx)
-	if err := command.Err(); err != nil || confirmed == nil {
+	if err := command.Err(); err != nil || want == 0 {
 		return err
+	}
+	if counted != nil {
+		if n, found := replicasOf(client, counted.Val()); !found || n > replicas {
+			s.route.doubt()
+			return errors.Join(errUnreplicated, counted.Err())
+		}
+	}
+	if confirmed == nil {
+		return nil
 	}
 	if n, err := confirmed.Result(); err != nil || n < int64(replicas) {
 		return errors.Join(errUnreplicated, err)

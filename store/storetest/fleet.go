@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -195,7 +196,7 @@ func Cluster(t *testing.T) *Fleet {
 		n := f.add(t, func(port string) []string {
 			create = append(create, net.JoinHostPort("127.0.0.1", port))
 			return []string{
-				"--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", bus,
+				"--cluster-enabled", "yes", "--repl-ping-replica-period", "1", "--cluster-node-timeout", "2000", "--cluster-port", bus,
 				"--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", port,
 				"--cluster-announce-bus-port", portOf(t, busProxy.Addr()),
 				"--repl-diskless-sync-delay", "0", "--repl-timeout", "5",
@@ -216,11 +217,23 @@ func Cluster(t *testing.T) *Fleet {
 				!strings.Contains(about, "state=online") && !strings.Contains(about, "master_link_status:up") {
 				return fmt.Errorf("node %s is not ready: %v, %v, %s, %s", n.Addr(), err, err2, state, about)
 			}
+			if counted, err := n.Replicas(); err != nil || counted != 3 {
+				return fmt.Errorf("node %s counts %d replicas: %v", n.Addr(), counted, err)
+			}
 		}
 		return nil
 	}
 	f.Whole(t)
 	return f
+}
+
+// Replicas is how many replicas of all primaries a node of a Cluster knows to be up to date, which it learns a moment after they are.
+func (n *Node) Replicas() (int, error) {
+	answer, err := n.Do("EVAL", "local n = 0 for _, s in ipairs(redis.call('CLUSTER', 'SLOTS')) do n = n + #s - 3 end return n", "0")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimPrefix(answer, ":"))
 }
 
 // MoveSlot moves the slot of key to another primary while it is used: first the slot is in between, then its keys move, then
