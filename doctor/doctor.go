@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -117,7 +118,7 @@ func (e *examination) hosts() []string {
 func (e *examination) names(ctx context.Context) {
 	for _, host := range e.hosts() {
 		ctx, cancel := context.WithTimeout(ctx, patience)
-		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", resolvable(host))
 		cancel()
 		if err != nil || len(addresses) == 0 {
 			e.finding("names", fmt.Sprintf("%s has no address here: %v", host, err), "browsers that cannot find the host cannot sign in there",
@@ -126,4 +127,22 @@ func (e *examination) names(ctx context.Context) {
 		}
 		e.ok("names", "%s is %s", host, addresses[0].Unmap())
 	}
+}
+
+// resolvable is what a host is looked up as: names under localhost are this machine for browsers, whatever its name service says (RFC 6761,
+// section 6.3).
+func resolvable(host string) string {
+	if strings.HasSuffix(host, ".localhost") {
+		return "localhost"
+	}
+	return host
+}
+
+// dial connects as a browser does.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(resolvable(host), port))
 }

@@ -78,6 +78,18 @@ func TestExamine_findsNothingWhereAllIsWell(t *testing.T) {
 	}
 }
 
+// Browsers know names under localhost without a name service, so the one who tries Gatehouse out has nothing to mend.
+func TestExamine_takesNamesUnderLocalhostForThisMachine(t *testing.T) {
+	t.Parallel()
+	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) {
+		trustNobody(c)
+		c.ExternalURL.Host = strings.Replace(c.ExternalURL.Host, "localhost", "login.localhost", 1)
+	}})
+	o := patient(g)
+	o.Hosts = []string{g.Origin.Host, "wiki.localhost", "*.apps.localhost"}
+	wants(t, "names under localhost", examine(t, o))
+}
+
 func TestExamine_findsWhatIsWrongWithFilesAndClocks(t *testing.T) {
 	t.Parallel()
 	g := gatewaytest.Start(t, gatewaytest.Options{Configure: trustNobody})

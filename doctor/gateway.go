@@ -60,7 +60,7 @@ func (e *examination) handshake(ctx context.Context, host string) (tls.Connectio
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	dialer := tls.Dialer{Config: &tls.Config{ServerName: host, RootCAs: e.Roots, MinVersion: tls.VersionTLS12, Time: e.Now}}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port(e.External)))
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(resolvable(host), port(e.External)))
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
@@ -97,7 +97,10 @@ func (e *examination) ask(ctx context.Context, path string, direct bool, header 
 		r.Header = header
 	}
 	// The certificate was looked at; here it must not hide everything else.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true} //nolint:gosec // nothing secret is sent
+	transport := &http.Transport{
+		DialContext:     dial,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, //nolint:gosec // nothing secret is sent
+	}
 	if direct {
 		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, local(e.Listen))
