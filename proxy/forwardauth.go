@@ -41,8 +41,6 @@ type Handles interface {
 type ForwardAuthOptions struct {
 	Peers   []netip.Prefix // the front proxies that may ask; none: nobody
 	Handles Handles        // required
-	// Renews: navigations of a stale handle are sent through the renewal route of their host.
-	Renews bool
 }
 
 // forwardAuth answers front proxies that ask about each request and send it to the app themselves. It decides as the proxy does; only what
@@ -51,12 +49,11 @@ type forwardAuth struct {
 	*Proxy
 	peers   *clientip.Resolver
 	handles Handles
-	renews  bool
 }
 
 // ForwardAuth makes the handler of everything under AuthzPath.
 func (p *Proxy) ForwardAuth(o ForwardAuthOptions) http.Handler {
-	return &forwardAuth{Proxy: p, peers: clientip.New(o.Peers), handles: o.Handles, renews: o.Renews}
+	return &forwardAuth{Proxy: p, peers: clientip.New(o.Peers), handles: o.Handles}
 }
 
 // ServeHTTP implements http.Handler.
@@ -96,7 +93,7 @@ func (f *forwardAuth) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case asksUpgrade(in) && !mayUpgrade(in, &o):
 		f.bypass(in, bypassOrigin)
 		f.say(w, in, q, refusal{route: o.route, code: problem.CrossSite})
-	case stale && f.renews && in.Method == http.MethodGet && navigates(in):
+	case stale && in.Method == http.MethodGet && navigates(in) && len(in.RequestURI) <= maxNext && !strings.HasPrefix(in.RequestURI, "//"):
 		f.say(w, in, q, refusal{
 			route: o.route, code: problem.SessionRequired, location: o.origin + renewPath + "?next=" + url.QueryEscape(wanted.String()),
 		})

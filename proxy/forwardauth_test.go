@@ -57,7 +57,7 @@ func newAsker(t testing.TB, change ...func(*proxy.Options)) *asker {
 		t.Fatal(err)
 	}
 	return &asker{witness: g.Witness, people: g.Sessions, handler: p.ForwardAuth(proxy.ForwardAuthOptions{
-		Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Handles: g.Sessions, Renews: true,
+		Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Handles: g.Sessions,
 	})}
 }
 

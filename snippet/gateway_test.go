@@ -24,26 +24,28 @@ import (
 type house struct {
 	*gatewaytest.Gateway
 	app    *wiretest.Upstream
-	host   string // with the port of the web server
+	host   string // of the app, with the port of the web server
+	login  string // likewise
 	secret string // of alice
 }
 
-// newHouse runs both, with one app at the login host; who may ask is 127.0.0.1.
-func newHouse(t *testing.T, program string) *house {
+// newHouse runs both, with one app, whose host is the login host with something in front; who may ask is 127.0.0.1.
+func newHouse(t *testing.T, program, name string) *house {
 	t.Helper()
 	h := &house{app: wiretest.NewUpstream(t)}
 	port := storetest.FreePort(t)
-	h.host = "localhost:" + port
+	h.login = "localhost:" + port
+	h.host = name + h.login
 	listener := ""
-	h.Gateway = gatewaytest.Start(t, gatewaytest.Options{External: "http://" + h.host, Configure: func(c *configs.Config) {
+	h.Gateway = gatewaytest.Start(t, gatewaytest.Options{External: "http://" + h.login, Configure: func(c *configs.Config) {
 		listener = c.Listen
 		c.ForwardAuth.Peers = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
-		c.Upstream = configs.Origin{}
-		c.Routes = []configs.Route{{Rules: []configs.Rule{
+		c.Routes = []configs.Route{{Host: configs.Host(h.host), Upstreams: []configs.Upstream{{Origin: c.Upstream}}, Rules: []configs.Rule{
 			{Paths: []configs.Path{"/public"}, Access: configs.Public},
 			{Paths: []configs.Path{"/admin"}, Groups: []configs.UserName{"admins"}},
 			{Paths: []configs.Path{"/wiki"}},
 		}}}
+		c.Upstream = configs.Origin{}
 	}})
 	h.AddUser("alice")
 	h.secret = h.Enrol("alice")
@@ -53,7 +55,7 @@ func newHouse(t *testing.T, program string) *house {
 
 func (h *house) site(gateway string) snippet.Site {
 	return snippet.Site{
-		Scheme: "http", Login: h.host, Gateway: gateway, Identity: identities(),
+		Scheme: "http", Login: h.login, Gateway: gateway, Identity: identities(),
 		Apps: []snippet.App{{Name: "wiki", Host: h.host, Path: "/", Upstreams: []string{h.app.URL}, Headers: proxy.PresetRemote.Headers()}},
 	}
 }
@@ -69,7 +71,7 @@ func (h *house) ask(t *testing.T, line string, header ...string) (int, http.Head
 	if !slices.ContainsFunc(header, func(one string) bool { return strings.HasPrefix(one, "Connection:") }) {
 		raw += "Connection: close\r\n"
 	}
-	answers := wiretest.Raw(t, h.host, raw+"\r\n")
+	answers := wiretest.Raw(t, h.login, raw+"\r\n")
 	return answers.Status(t), answers.All[0].Header, answers.Bodies[0]
 }
 
@@ -88,7 +90,7 @@ func TestForwardAuth_throughRealServers(t *testing.T) {
 	for _, program := range []string{snippet.Nginx, snippet.Caddy, snippet.HAProxy} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t, program)
+			h := newHouse(t, program, "")
 			count := 0
 			refused := func(what, line string, status int, header ...string) http.Header {
 				t.Helper()
@@ -171,6 +173,17 @@ func TestForwardAuth_throughRealServers(t *testing.T) {
 				passes("after the token ended, at once", "POST /wiki", "alice", cookie(), "Content-Length: 0")
 			}
 
+			// Once an hour a navigation gets the browser another handle.
+			way := refused("an old handle", "GET /wiki?a=%2F", 302, cookie(), "Accept: text/html")
+			if want := "http://" + h.host + "/.gatehouse/renew?next=%2Fwiki%3Fa%3D%252F"; way.Get("Location") != want {
+				t.Fatalf("an old handle: sent to %q, want %q", way.Get("Location"), want)
+			}
+			old := cookie()
+			if renewed := b.Get("/.gatehouse/renew?next=%2Fwiki"); renewed.StatusCode != 303 || cookie() == old {
+				t.Errorf("the renewal route: got %d", renewed.StatusCode)
+			}
+			passes("with another handle", "GET /wiki", "alice", cookie(), "Accept: text/html")
+
 			var token struct {
 				Text string `json:"access_token"`
 			}
@@ -211,6 +224,7 @@ func TestForwardAuth_slowGateway(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = listener.Close() })
 			h := &house{app: wiretest.NewUpstream(t), host: "localhost:" + storetest.FreePort(t)}
+			h.login = h.host
 			start(t, program, h.site(listener.Addr().String()))
 			client := http.Client{Timeout: 20 * time.Second}
 			answer, err := client.Get("http://" + h.host + "/public")
@@ -231,7 +245,7 @@ func TestForwardAuth_chromium(t *testing.T) {
 	browser := browsertest.Start(t)
 	for _, program := range []string{snippet.Nginx, snippet.Caddy, snippet.HAProxy} {
 		t.Run(program, func(t *testing.T) {
-			h := newHouse(t, program)
+			h := newHouse(t, program, "wiki.")
 			tab := browser.NewTab(t, browsertest.Look{})
 			if status := tab.Open("http://" + h.host + "/wiki/start?page=1"); status != 200 {
 				t.Fatalf("the login page: got %d", status)
@@ -248,8 +262,22 @@ func TestForwardAuth_chromium(t *testing.T) {
 			if got := cmp.Or(strings.Join(r.CGI()["HTTP_REMOTE_USER"], ","), "nobody"); got != "alice" || strings.Contains(strings.Join(r.Values("Cookie"), ""), "gatehouse") {
 				t.Errorf("the app got %q and %q", got, r.Values("Cookie"))
 			}
+			// The access token ends; an hour later the browser is sent for another handle, and comes back.
+			for range 13 {
+				h.Clock.Add(10 * time.Minute)
+				if status := tab.Open("http://" + h.host + "/wiki/later"); status != 200 || browsertest.Eval[string](tab, "location.pathname") != "/wiki/later" {
+					t.Fatalf("later: got %d at %s", status, browsertest.Eval[string](tab, "location.href"))
+				}
+			}
 			if status := tab.Open("http://" + h.host + "/admin"); status != 403 {
 				t.Errorf("a page for others: got %d", status)
+			}
+			tab.Open("http://" + h.host + "/.gatehouse/logout")
+			tab.Click("form button")
+			count := len(h.app.Requests())
+			tab.Open("http://" + h.host + "/wiki/start")
+			if at := browsertest.Eval[string](tab, "location.href"); !strings.Contains(at, h.login+"/.gatehouse/login") || len(h.app.Requests()) != count {
+				t.Errorf("after signing out: at %s", at)
 			}
 		})
 	}
