@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -275,7 +276,7 @@ func TestRL08_everyPostDrawsAToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	posts := 0
-	for _, route := range edge.Routes() {
+	for _, route := range slices.Concat(edge.Routes(), edge.HostRoutes()) {
 		if route.Post == nil {
 			continue
 		}

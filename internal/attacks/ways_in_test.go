@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,7 +198,7 @@ func TestLG09_theListIsWhole(t *testing.T) {
 	for _, way := range waysIn {
 		listed[way.path] = true
 	}
-	for _, route := range edge.Routes() {
+	for _, route := range slices.Concat(edge.Routes(), edge.HostRoutes()) {
 		if route.Post == nil {
 			continue
 		}
