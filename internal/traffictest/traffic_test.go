@@ -293,7 +293,8 @@ func wantCut(t *testing.T, browser *gatewaytest.Browser, conns []net.Conn) {
 		last = max(last, at.Sub(out))
 	}
 	t.Logf("all cut within %v of asking for it", last.Round(time.Millisecond))
-	if last > time.Second {
+	// Of ten thousand some are heard of late, because their readers share the machine with the gateway.
+	if bound := time.Duration(storetest.Rounds(1, 3)) * time.Second; last > bound {
 		t.Errorf("the last was cut after %v", last)
 	}
 }
