@@ -52,8 +52,11 @@ func wants(t *testing.T, what string, found []doctor.Finding, want ...[2]string)
 	}
 }
 
-// patient is a running gateway as its configuration describes it.
+// patient is a running gateway as its configuration describes it, once it follows the feed.
 func patient(g *gatewaytest.Gateway) doctor.Options {
+	for strings.Contains(g.NewBrowser().Get("/.gatehouse/readyz").Text, `"degraded"`) {
+		time.Sleep(time.Millisecond)
+	}
 	app, _ := url.Parse(g.Upstream.URL)
 	return doctor.Options{
 		External: g.Origin, Hosts: []string{g.Origin.Host}, Listen: g.Origin.Host, AuditDir: filepath.Join(g.Dir, "audit"),
