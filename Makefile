@@ -47,7 +47,7 @@ fuzz: ## fuzz every fuzz target for FUZZTIME (default 30s) each
 	done
 
 .PHONY: screenshots
-screenshots: deps ## draw the pictures of the README anew, in Chromium, into docs/screenshots
+screenshots: deps ## draw the pictures of every page anew, in Chromium, into docs/screenshots
 	@mkdir -p docs/screenshots
 	@GATEHOUSE_SCREENSHOTS=$(CURDIR)/docs/screenshots $(GO) test ./internal/pagestest -run TestScreenshots -count=1
 

@@ -98,6 +98,11 @@ func check(t *testing.T, tab *browsertest.Tab, focus string) {
 	}
 }
 
+// folder is the variable that names where pictures are kept.
+const folder = "GATEHOUSE_SCREENSHOTS"
+
+func keeping() bool { return os.Getenv(folder) != "" }
+
 // keep writes a picture of the running test where GATEHOUSE_SCREENSHOTS names a folder: to be looked at.
 func keep(t *testing.T, picture []byte) {
 	t.Helper()
@@ -107,11 +112,10 @@ func keep(t *testing.T, picture []byte) {
 // draw writes a picture by its name.
 func draw(t *testing.T, name string, picture []byte) {
 	t.Helper()
-	dir := os.Getenv("GATEHOUSE_SCREENSHOTS")
-	if dir == "" {
+	if !keeping() {
 		return
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(os.Getenv(folder), name+".png"), picture, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

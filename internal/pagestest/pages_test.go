@@ -19,19 +19,36 @@ type story struct {
 // one address would run out: each tab's stories take few attempts, and the clock goes on between them.
 func TestPages_canBeUsedByEverybody(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Options{})
+	all := stories(t, g)
+	browser := browsertest.Start(t)
+	for _, s := range all {
+		for _, look := range looks {
+			t.Run(s.name+"/"+look.String(), func(t *testing.T) {
+				g.Clock.Add(30 * 60e9)
+				tab := browser.NewTab(t, look)
+				if got := s.lead(t, tab); got != s.status {
+					t.Errorf("status %d, want %d", got, s.status)
+				}
+				check(t, tab, s.focus)
+			})
+		}
+	}
+}
+
+// stories lead to every page of a gateway.
+func stories(t *testing.T, g *gatewaytest.Gateway) []story {
+	t.Helper()
 	invitation := invite(t, g, "grace")
 	g.AddUser("alice")
 	secret := g.Enrol("alice")
 	g.AddUser("bob")
-	browser := browsertest.Start(t)
-
 	signIn := func(tab *browsertest.Tab, name, password string) int {
 		tab.Open(g.URL + "/.gatehouse/login?next=/report")
 		tab.Type("#username", name)
 		tab.Type("#password", password)
 		return tab.Click("button")
 	}
-	stories := []story{
+	return []story{
 		{"login", 200, "input#username", func(t *testing.T, tab *browsertest.Tab) int {
 			return tab.Open(g.URL + "/report")
 		}},
@@ -108,17 +125,5 @@ func TestPages_canBeUsedByEverybody(t *testing.T) {
 		{"not found", 404, "body", func(t *testing.T, tab *browsertest.Tab) int {
 			return tab.Open(g.URL + "/.gatehouse/nothing")
 		}},
-	}
-	for _, s := range stories {
-		for _, look := range looks {
-			t.Run(s.name+"/"+look.String(), func(t *testing.T) {
-				g.Clock.Add(30 * 60e9)
-				tab := browser.NewTab(t, look)
-				if got := s.lead(t, tab); got != s.status {
-					t.Errorf("status %d, want %d", got, s.status)
-				}
-				check(t, tab, s.focus)
-			})
-		}
 	}
 }

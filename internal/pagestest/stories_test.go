@@ -2,6 +2,7 @@ package pagestest_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,7 +113,10 @@ func TestAccent_staysReadable(t *testing.T) {
 	}
 }
 
-// TestScreenshots_areDrawn draws the pictures of the README: into docs/screenshots with `make screenshots`, else into nothing.
+// pictured are the pages in the README; of the others pictures are drawn only where they are kept.
+var pictured = []string{"login", "code", "enrolment"}
+
+// TestScreenshots_areDrawn draws every page into docs/screenshots with `make screenshots`, else those of the README into nothing.
 func TestScreenshots_areDrawn(t *testing.T) {
 	listener := ""
 	g := gatewaytest.Start(t, gatewaytest.Options{Configure: func(c *configs.Config) { // the address of a first start, on any port
@@ -121,33 +125,46 @@ func TestScreenshots_areDrawn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}})
-	g.AddUser("alice")
-	g.Enrol("alice")
-	g.AddUser("bob")
 	browser := browsertest.Start(t, "MAP localhost:8080 "+listener)
-	for _, look := range []struct {
-		name string
-		look browsertest.Look
-	}{
-		{"light", browsertest.Look{Width: 800, Height: 620}},
-		{"dark", browsertest.Look{Width: 800, Height: 620, Dark: true}},
-		{"narrow", browsertest.Look{Width: 360, Height: 640}},
-	} {
-		for page, name := range map[string]string{"login": "", "code": "alice", "enrolment": "bob"} {
-			g.Clock.Add(60e9)
-			tab := browser.NewTab(t, look.look)
-			tab.Open(g.URL + "/.gatehouse/login")
-			if name != "" {
-				tab.Type("#username", name)
-				tab.Type("#password", gatewaytest.Password)
-				tab.Click("button")
+	for _, s := range append(stories(t, g), faults(g)...) {
+		if !keeping() && !slices.Contains(pictured, s.name) {
+			continue
+		}
+		for name, look := range map[string]browsertest.Look{
+			"light": {Width: 800, Height: 620}, "dark": {Width: 800, Height: 620, Dark: true}, "narrow": {Width: 360, Height: 640},
+		} {
+			g.Clock.Add(30 * 60e9)
+			tab := browser.NewTab(t, look)
+			if got := s.lead(t, tab); got != s.status {
+				t.Errorf("%s, %s: status %d, want %d", s.name, name, got, s.status)
 			}
 			picture := tab.Screenshot()
 			if len(picture) < 5000 {
-				t.Errorf("%s, %s: a picture of %d bytes", page, look.name, len(picture))
+				t.Errorf("%s, %s: a picture of %d bytes", s.name, name, len(picture))
 			}
-			draw(t, page+"-"+look.name, picture)
+			draw(t, strings.ReplaceAll(s.name, " ", "-")+"-"+name, picture)
 		}
+	}
+}
+
+// faults lead to the pages of errors that other stories do not come by.
+func faults(g *gatewaytest.Gateway) []story {
+	g.AddUser("carol")
+	secret := g.Enrol("carol")
+	open := func(path string) func(*testing.T, *browsertest.Tab) int {
+		return func(_ *testing.T, tab *browsertest.Tab) int { return tab.Open(g.URL + path) }
+	}
+	return []story{
+		{name: "method not allowed", status: 405, lead: open("/.gatehouse/api/v1/logout")},
+		{name: "app away", status: 502, lead: func(_ *testing.T, tab *browsertest.Tab) int {
+			g.Upstream.Close()
+			tab.Open(g.URL + "/report")
+			tab.Type("#username", "carol")
+			tab.Type("#password", gatewaytest.Password)
+			tab.Click("button")
+			tab.Type("#code", g.Code(secret))
+			return tab.Enter()
+		}},
 	}
 }
 
