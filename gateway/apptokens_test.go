@@ -235,8 +235,11 @@ func TestAppTokens_behindAFrontProxy(t *testing.T) {
 		host, path, authorization string
 		want                      int
 	}{
-		{"dav.localhost", "/cal", byName, 200}, {"dav.localhost", "/cal", "Bearer " + made.Secret, 200}, {"git.localhost", "/", byName, 401},
-		{"dav.localhost", "/vault", byName, 403}, {"dav.localhost", "/public", basicOf("alice", "ghat_x"), 401},
+		{"dav.localhost", "/cal", byName, 200},
+		{"dav.localhost", "/cal", "Bearer " + made.Secret, 200},
+		{"git.localhost", "/", byName, 401},
+		{"dav.localhost", "/vault", byName, 403},
+		{"dav.localhost", "/public", basicOf("alice", "ghat_x"), 401},
 	} {
 		got := asks(c.host, c.path, c.authorization)
 		if got.StatusCode != c.want {

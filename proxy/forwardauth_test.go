@@ -47,7 +47,8 @@ func newAsker(t testing.TB, change ...func(*proxy.Options)) *asker {
 			{Paths: []string{"/inside"}, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Access: access.Public},
 			{Paths: []string{"/wiki"}},
 		}},
-		{Host: "plain.example"}, {Host: "other.example"},
+		{Host: "plain.example"},
+		{Host: "other.example"},
 	}, route(t, "app"), proxy.Route{Name: "plain", HeaderPreset: proxy.PresetForwarded}, proxy.Route{Name: "other", RefuseWhileStoreAway: true})
 	for _, c := range change {
 		c(&o)
