@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,7 +34,7 @@ func TestGateway_survivesTheLossOfAPrimary(t *testing.T) {
 			})
 			for _, fault := range []string{"killed", "paused", "cut"}[:storetest.Rounds(1, 3)] {
 				for round := range storetest.Rounds(1, 4) {
-					fleet.Whole(t)
+					whole(t, fleet, g)
 					s := newStory(t, g, fmt.Sprintf("%s-%d", fault, round))
 					begun := time.Now()
 					mend := faults[fault](fleet.Primary(t, store.Prefix+string(store.Users)))
@@ -42,12 +44,26 @@ func TestGateway_survivesTheLossOfAPrimary(t *testing.T) {
 						t.Errorf("primary %s: no login for %s", fault, away)
 					}
 					mend()
-					fleet.Whole(t) // one node may know later than another that all slots are served again
+					whole(t, fleet, g) // one node may know later than another that all slots are served again
 					s.check()
 				}
 			}
 		})
 	}
+}
+
+// whole waits until the fleet is whole and the gateway knows: one that is not in step with the feed yet would ask the store about every
+// token once it is.
+func whole(t *testing.T, fleet *storetest.Fleet, g *gatewaytest.Gateway) {
+	t.Helper()
+	fleet.Whole(t)
+	storetest.WithinPatience(t, func() error {
+		answer := g.NewBrowser().Do(http.MethodGet, "/.gatehouse/readyz", nil, nil)
+		if answer.StatusCode != http.StatusOK || !strings.Contains(answer.Text, `"feed":{"state":"ok"`) {
+			return errors.New(answer.Text)
+		}
+		return nil
+	})
 }
 
 // story is what happened before a primary was lost.

@@ -94,7 +94,9 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 	if !asking && want == 0 {
 		return do(client).Err()
 	}
-	pipe := client.Pipeline()
+	conn := client.Conn() // WAIT may follow on it
+	defer conn.Close()
+	pipe := conn.Pipeline()
 	if asking {
 		pipe.Do(ctx, "ASKING")
 	}
@@ -113,9 +115,15 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 		return err
 	}
 	if counted != nil {
-		if n, found := replicasOf(client, counted.Val()); !found || n > replicas {
-			s.route.doubt()
+		n, found := replicasOf(client, counted.Val())
+		if !found {
 			return errors.Join(errUnreplicated, counted.Err())
+		}
+		if n > replicas {
+			s.route.doubt()
+			replicas, failed = min(n, want), nil
+			confirmed = s.wait(ctx, replicas)
+			_ = conn.Process(ctx, confirmed)
 		}
 	}
 	if confirmed == nil {
