@@ -45,6 +45,7 @@ func TestGateway_survivesTheLossOfAPrimary(t *testing.T) {
 					}
 					mend()
 					whole(t, fleet, g) // one node may know later than another that all slots are served again
+					s.untilALogin()    // and a replica that has just come back may be late to confirm
 					s.check()
 				}
 			}
