@@ -303,7 +303,11 @@ func (t *AppTokens) fail(ctx context.Context, a *tokenAttempt, why string) error
 			return err
 		}
 	}
-	if err := t.settle(ctx, a, lockout.Wrong); err != nil {
+	how := lockout.Wrong
+	if why == tokenElsewhere { // a program that asks the wrong app knows the secret; it is no guess, and must not lock its owner out
+		how = lockout.NotVerified
+	}
+	if err := t.settle(ctx, a, how); err != nil {
 		return t.undecided(a, "settle a slot", err)
 	}
 	if a.Basic {

@@ -248,10 +248,10 @@ func (f *forwardAuth) say(w http.ResponseWriter, in *http.Request, q question, n
 	why := problem.New(n.code)
 	why.RequestID, why.LoginURL, why.RetryAfter = f.requestID(in), n.login, n.retry
 	switch {
+	case why.Status == http.StatusUnauthorized && len(n.challenges) > 0:
+		// In one line (RFC 9110, section 11.6.1): auth_request of nginx passes on the first line only.
+		h["Www-Authenticate"] = []string{strings.Join(n.challenges, ", ")}
 	case why.Status == http.StatusUnauthorized:
-		for _, challenge := range n.challenges {
-			h.Add("WWW-Authenticate", challenge)
-		}
 	case why.Status == http.StatusServiceUnavailable && !q.nginx:
 	default:
 		why.Status = http.StatusForbidden

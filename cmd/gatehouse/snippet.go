@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,6 +44,9 @@ body_limit, another Host for the app) goes through the gateway.`,
 		loaded, err := flags.load(m)
 		if err != nil {
 			return err
+		}
+		if len(loaded.Config.ForwardAuth.Peers) == 0 {
+			fmt.Fprintf(m.errOut, "gatehouse: note: forward_auth.peers is empty, so the gateway answers no web server yet: list the address that %s asks from\n", args[0])
 		}
 		site, err := siteOf(loaded.Config)
 		if err != nil {
