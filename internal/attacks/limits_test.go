@@ -446,3 +446,29 @@ func TestRX01_aFloodKeepsNoOwnerOut(t *testing.T) {
 	stop()
 	flood.Wait()
 }
+
+// Ten thousand refusals of one client are some lines of the log and not ten thousand, and not one of them is lost.
+func TestRX06_refusalsDoNotFillTheDisk(t *testing.T) {
+	t.Parallel()
+	refusals := rounds(1000, 10_000)
+	g := start(t)
+	b := g.NewBrowser().At("192.0.2.6")
+	for i := range 10 { // the bucket
+		b.Login("nobody", guess(i), "")
+	}
+	before, began := len(g.Records()), time.Now()
+	for i := range refusals {
+		refused(t, "an empty bucket", b.Login("nobody", guess(i), ""), problem.RateLimited)
+	}
+	seconds := int(time.Since(began)/time.Second) + 1
+	deadline := time.Now().Add(10 * time.Second)
+	for g.counted(audit.ReasonBucketEmpty) < int64(refusals) && time.Now().Before(deadline) {
+		time.Sleep(50 * time.Millisecond) // until the last second is written
+	}
+	if got := g.counted(audit.ReasonBucketEmpty); got != int64(refusals) {
+		t.Errorf("%d refusals are counted, want %d", got, refusals)
+	}
+	if lines := len(g.Records()) - before; lines > 2*(seconds+2) {
+		t.Errorf("%d records for %d refusals in %d s, want one a second or two", lines, refusals, seconds)
+	}
+}
