@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -22,13 +23,21 @@ const maxFile = 1 << 20
 // recurses, and its time grows with the square of the depth.
 const maxDepth = 32
 
-// readLimited reads a file of at most maxFile bytes.
-func readLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// ReadFile reads a file of at most maxFile bytes, and no pipe: one that nobody writes to would stop every reload that follows. What it is
+// is asked of what was opened, and opening does not wait.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&os.ModeNamedPipe != 0 {
+		return nil, errors.New("is a pipe")
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(data) > maxFile {
 		err = errors.New("is longer than 1 MiB")

@@ -114,7 +114,7 @@ func (l *loader) file(name string) *layer {
 	if !named {
 		name = DefaultFile
 	}
-	data, err := readLimited(name)
+	data, err := ReadFile(name)
 	if !named && errors.Is(err, fs.ErrNotExist) {
 		return out
 	}
@@ -175,7 +175,7 @@ func (l *loader) listed(variable string) string {
 
 // valueFile reads a value out of the file that a _FILE variable names. One line end at its end is not part of the value.
 func (l *loader) valueFile(s setting, place Place, path string) (string, bool) {
-	data, err := readLimited(path)
+	data, err := ReadFile(path)
 	if err != nil {
 		l.problem(place, s.path, fmt.Sprintf("names the file %q, which cannot be read: %s", path, withoutPath(err)))
 		return "", false

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -350,10 +351,16 @@ func TestLoad_refuses(t *testing.T) {
 func TestLoad_refusesFilesItCannotRead(t *testing.T) {
 	t.Parallel()
 	large := write(t, strings.Repeat("#", 1<<20)+"\n")
+	pipe := filepath.Join(t.TempDir(), "pipe") // that nobody writes to
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for file, want := range map[string]string{
 		filepath.Join(t.TempDir(), "gatehouse.yaml"): "cannot be read: no such file",
 		t.TempDir(): "cannot be read: is a directory",
 		large:       "is longer than 1 MiB",
+		pipe:        "cannot be read: is a pipe",
+		"/dev/zero": "is longer than 1 MiB",
 	} {
 		if got := problems(t, configs.Sources{File: file}); len(got) != 1 || !strings.Contains(got[0], want) {
 			t.Errorf("%s: got %q, want %q", file, got, want)

@@ -101,7 +101,7 @@ func (r *reloader) changed() bool {
 	if r.file == "" {
 		return false
 	}
-	content, err := os.ReadFile(r.file)
+	content, err := configs.ReadFile(r.file)
 	if err != nil || bytes.Equal(content, r.content) {
 		return false
 	}

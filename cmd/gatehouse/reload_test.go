@@ -69,13 +69,7 @@ func TestServe_reloadsUnderLoad(t *testing.T) {
 		}, `changed="upstream log.level"`},
 	}
 	for _, step := range steps {
-		seen := len(p.Log.String())
-		step.do()
-		for limit := time.Now().Add(10 * time.Second); !strings.Contains(p.Log.String()[seen:], step.want); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(limit) {
-				t.Fatalf("%s: the log does not say %q:\n%s", step.name, step.want, p.Log)
-			}
-		}
+		waitForLog(t, p, step.want, step.do)
 		manager.wants(t, "RELOADING=1", "READY=1")
 	}
 	if err := load.Wait(); err != nil {
@@ -93,6 +87,49 @@ func TestServe_reloadsUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	manager.wants(t, "STOPPING=1")
+}
+
+// Whatever stands where the configuration stood, the next good file is loaded: a pipe that nobody writes to does not stop the
+// reloader, and a file without an end does not fill the memory.
+func TestServe_reloadsAfterAFileThatIsNone(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	put := func(name, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(name, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(file+".new", "log: {level: info}\n")
+	p := gatewaytest.StartProcess(t, gatewaytest.ProcessOptions{Program: gatewaytest.Build(t), Environ: []string{"GATEHOUSE_CONFIG=" + file}})
+	for want, stand := range map[string]func(string) error{
+		"cannot be read: is a pipe": func(at string) error { return syscall.Mkfifo(at, 0o600) },
+		"is longer than 1 MiB":      func(at string) error { return os.Symlink("/dev/zero", at) },
+	} {
+		if err := stand(file + ".other"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".other", file); err != nil {
+			t.Fatal(err)
+		}
+		waitForLog(t, p, want, func() { hangUp(t, p) })
+		waitForLog(t, p, "changed=log.level", func() { put(file+".new", "log: {level: debug}\n") })
+		waitForLog(t, p, "changed=log.level", func() { put(file+".new", "log: {level: info}\n") })
+	}
+}
+
+// waitForLog does something and waits until the log says what came of it.
+func waitForLog(t *testing.T, p *gatewaytest.Process, want string, do func()) {
+	t.Helper()
+	seen := len(p.Log.String())
+	do()
+	for limit := time.Now().Add(10 * time.Second); !strings.Contains(p.Log.String()[seen:], want); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("the log does not say %q:\n%s", want, p.Log)
+		}
+	}
 }
 
 func hangUp(t *testing.T, p *gatewaytest.Process) {
