@@ -67,6 +67,11 @@ var protected = map[string]claim{
 	"X_AUTHENTICATED_EMAIL":          claimsWho,
 	"X_AUTHENTICATED_GROUPS":         claimsWho,
 
+	// Client certificates, which who ends TLS vouches for and must not take from outside (RFC 9440, section 4).
+	"CLIENT_CERT":       claimsWho,
+	"CLIENT_CERT_CHAIN": claimsWho,
+	"X_CLIENT_CERT":     claimsWho,
+
 	// Addresses of clients, as proxies and delivery networks name them.
 	"FORWARDED":                claimsOrigin,
 	"X_FORWARDED":              claimsOrigin,
@@ -112,6 +117,8 @@ var protectedPrefixes = [...]struct {
 	{"X_TOKEN_USER_", claimsWho},              // caddy-security
 	{"X_REMOTE_EXTRA_", claimsWho},            // Kubernetes
 	{"CF_ACCESS_", claimsWho},                 // Cloudflare Access
+	{"SSL_CLIENT_", claimsWho},                // certificates, as Apache and ingress-nginx pass them on
+	{"X_SSL_CLIENT_", claimsWho},              // certificates, as HAProxy does
 	{"TAILSCALE_USER_", claimsWho},            // Tailscale Serve
 	{"X_AMZN_OIDC_", claimsWho},               // AWS load balancers
 	{"X_GOOG_AUTHENTICATED_USER_", claimsWho}, // Google IAP
@@ -173,7 +180,7 @@ func mayClaim(name string) bool {
 	case 'c': // CF_ and CLIENT_IP, but not Content-…, Cookie, Connection and Cache-Control
 		second := name[1] | 0x20
 		return second == 'f' || second == 'l'
-	case 'f', 'p', 'r', 't', 'w', 'x':
+	case 'f', 'p', 'r', 's', 't', 'w', 'x':
 		return true
 	}
 	return false
@@ -215,10 +222,11 @@ func bindsConnection(authorization []string) bool {
 }
 
 // isHopByHop reports whether a header is about the connection whether or not Connection names it (RFC 9110, section 7.6.1, and what
-// older specifications listed).
+// older specifications listed). Proxy is no header at all, but CGI makes of it the HTTP_PROXY through which the app would send its own
+// requests (CVE-2016-5385).
 func isHopByHop(name string) bool {
 	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+	case "Connection", "Proxy", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
 		"Transfer-Encoding", "Upgrade", "Http2-Settings":
 		return true
 	}
