@@ -149,8 +149,9 @@ type Outcome struct {
 	DeviceCookie string
 }
 
-// Login runs one attempt. present is called once, after the address had a token, and reads and checks the body; its error
-// makes the attempt a bad request (or what problem code a *BadRequest names).
+// Login runs one attempt. present is called once, after the address had a token, or before one is drawn where the pool's line is full
+// (admit says why), and reads and checks the body; its error makes the attempt a bad request (or what problem code a *BadRequest
+// names).
 //
 // The six lines below are the whole order. A step that finds the attempt decided does nothing, except step 6, which always
 // runs.

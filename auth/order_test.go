@@ -33,7 +33,8 @@ func (r *rig) watch(name string) *[]string {
 // The order is a promise, because everything that costs little stands before what costs much, and everything that counts
 // stands before what it counts. A bcrypt comparison takes some 250 ms of processor time, so:
 //
-//   - the token of the address comes first, before the body is even read: a flood is refused for the price of one counter;
+//   - the token of the address comes first, before the body is even read: a flood is refused for the price of one counter,
+//     and where the pool's line is full for none (TestFlow_refusesPasswordsWithoutAWriteWhileTheLineIsFull);
 //   - the body comes before the pool: what is malformed must not stand in the line;
 //   - the place in the pool comes before the store is asked, so that the number of new lockout records is bounded by the line;
 //   - the slot is reserved before the verification: of any number of guesses at once no more are verified than have slots;

@@ -1,8 +1,8 @@
 // Package web is the login edge: the pages and the JSON login under /.gatehouse/.
 //
 // It promises: a POST is served only for a form that this gateway drew for this browser (form token), from this origin; the
-// body is read after the address had a token and never beyond 16 kB; a redirect leaves only to where checkNext allows; an
-// answer says no more than its problem code, and is never stored by a cache; every page works without script, in the reader's
+// body is read after the address had a token, or while no password could be checked anyway, and never beyond 16 kB; a redirect
+// leaves only to where checkNext allows; an answer says no more than its problem code, and is never stored by a cache; every page works without script, in the reader's
 // language, and loads nothing from elsewhere; what came with a request reaches a page through html/template only. It keeps no
 // state of its own.
 package web
