@@ -5,6 +5,7 @@ import "net/http"
 // The seams of the fuzz targets and the tables: pure functions of this package.
 var (
 	StripClient = func(h http.Header) bool { return stripClient(h) }
+	MayClaim    = mayClaim
 	MakePrivate = makePrivate
 	PlainText   = plainText
 )

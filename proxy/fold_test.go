@@ -2,6 +2,9 @@ package proxy_test
 
 import (
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,10 +60,62 @@ func TestStripClient_leavesWhatIsTheApps(t *testing.T) {
 		"Accept", "Authorization", "Cookie", "Content-Type", "Origin", "Referer", "User-Agent", "X-Requested-With", "X-Csrf-Token", "X-Api-Key",
 		"X-Auth-Token", "X-Auth-User", "X-Http-Method-Override", "X-Request-Id", "X-Gatehouse", "X-Remote", "Remote", "X-Forward", "Forward", "X-Original",
 		"Remote-User-Agent", "X-Real-Ip-Address", strings.Repeat("X", 200), "Destination", "Depth", "If", "Lock-Token", "Traceparent",
+		// What clients of some apps sign in by, and names that only begin like protected ones.
+		"X-User-Id", "X-User-Email", "X-User-Token", "X-User-Agent", "X-Username", "X-Access-Token", "X-Id-Token", "X-Emby-Authorization", "X-Hasura-Role",
+		"X-Consumer", "X-Credentials", "X-Userinfo-Fields", "Impersonate", "Oidc", "Shibboleth", "Smart-Mode", "Ivy-Id", "Casing", "Ajpx", "Auth-Token",
 	} {
 		h := http.Header{name: {"1"}}
 		if forged := proxy.StripClient(h); forged || len(h) != 1 {
 			t.Errorf("%s was taken away", name)
+		}
+	}
+}
+
+// Folding costs more than all the rest of passing a header on, and what browsers and apps send is hardly ever worth it.
+func TestMayClaim_endsAtWhatIsUsual(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"Accept", "Accept-Encoding", "Accept-Language", "Access-Control-Request-Method", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Dnt", "Host",
+		"If-Match", "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Priority", "Range", "Referer", "Sec-Ch-Ua", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+		"Sec-Fetch-Site", "Sec-Gpc", "Sec-Websocket-Key", "Te", "Traceparent", "Upgrade", "Upgrade-Insecure-Requests", "User-Agent", "Via",
+		"Accept-Ranges", "Age", "Content-Encoding", "Content-Security-Policy", "Date", "Etag", "Expires", "Last-Modified", "Link", "Location",
+		"Permissions-Policy", "Referrer-Policy", "Server", "Set-Cookie", "Strict-Transport-Security", "Transfer-Encoding", "Vary",
+	} {
+		if proxy.MayClaim(name) {
+			t.Errorf("%s is folded and looked up", name)
+		}
+	}
+}
+
+var documentedName = regexp.MustCompile("`([A-Za-z0-9_*-]+)`")
+
+// The documentation lists what is taken away, no more and no less. A star there stands for whatever follows.
+func TestProtectedNames_areThoseOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "\n| whose | names |\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	var names, prefixes []string
+	for _, match := range documentedName.FindAllStringSubmatch(list, -1) {
+		prefix, open := strings.CutSuffix(match[1], "*")
+		if open {
+			prefixes = append(prefixes, cgi(prefix))
+		} else {
+			names = append(names, cgi(prefix))
+		}
+		h := http.Header{prefix + "x": {"1"}, prefix: {"1"}}
+		if proxy.StripClient(h); len(h[prefix]) != 0 || open && len(h) != 0 {
+			t.Errorf("%s is documented and passes", match[1])
+		}
+	}
+	protected, open := proxy.ProtectedNames()
+	for _, name := range append(protected, open...) {
+		covers := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+		if !slices.ContainsFunc(prefixes, covers) && (!slices.Contains(names, name) || slices.Contains(open, name)) {
+			t.Errorf("%s is protected and not documented", name)
 		}
 	}
 }

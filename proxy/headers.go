@@ -66,11 +66,30 @@ var protected = map[string]claim{
 	"X_AUTHENTICATED_USER":           claimsWho,
 	"X_AUTHENTICATED_EMAIL":          claimsWho,
 	"X_AUTHENTICATED_GROUPS":         claimsWho,
+	// What the documentation of oauth2-proxy has nginx set. X-User-Id, X-User-Email and the like are not here: clients of Rocket.Chat and of
+	// many Rails apps sign in by them, beside a token.
+	"X_USER":  claimsWho,
+	"X_EMAIL": claimsWho,
+	// Kong and APISIX, beside their prefixes.
+	"X_USERINFO":             claimsWho,
+	"X_ANONYMOUS_CONSUMER":   claimsWho,
+	"X_AUTHENTICATED_SCOPE":  claimsWho,
+	"X_AUTHENTICATED_USERID": claimsWho,
+	// LemonLDAP::NG.
+	"AUTH_USER":   claimsWho,
+	"AUTH_MAIL":   claimsWho,
+	"AUTH_GROUPS": claimsWho,
+	// OpenSearch's authenticating proxy, Kubeflow, Google's API gateways.
+	"X_PROXY_USER":              claimsWho,
+	"X_PROXY_ROLES":             claimsWho,
+	"KUBEFLOW_USERID":           claimsWho,
+	"X_ENDPOINT_API_USERINFO":   claimsWho,
+	"X_APIGATEWAY_API_USERINFO": claimsWho,
 
 	// Client certificates, which who ends TLS vouches for and must not take from outside (RFC 9440, section 4).
 	"CLIENT_CERT":       claimsWho,
 	"CLIENT_CERT_CHAIN": claimsWho,
-	"X_CLIENT_CERT":     claimsWho,
+	"X_ARR_CLIENTCERT":  claimsWho, // Azure App Service
 
 	// Addresses of clients, as proxies and delivery networks name them.
 	"FORWARDED":                claimsOrigin,
@@ -101,7 +120,7 @@ var protected = map[string]claim{
 	"FRONT_END_HTTPS": claimsOrigin,
 }
 
-// protectedPrefixes are name spaces that belong to one product as a whole, folded.
+// protectedPrefixes are name spaces that belong to one product as a whole, folded. None is shorter than shortestClaim.
 var protectedPrefixes = [...]struct {
 	prefix string
 	claim  claim
@@ -115,12 +134,26 @@ var protectedPrefixes = [...]struct {
 	{"X_POMERIUM_", claimsWho},                // Pomerium
 	{"X_VOUCH_", claimsWho},                   // Vouch
 	{"X_TOKEN_USER_", claimsWho},              // caddy-security
+	{"X_CONSUMER_", claimsWho},                // Kong, APISIX
+	{"X_CREDENTIAL_", claimsWho},              // Kong, APISIX
 	{"X_REMOTE_EXTRA_", claimsWho},            // Kubernetes
+	{"IMPERSONATE_", claimsWho},               // Kubernetes, as proxies before its API server set them
+	{"OIDC_", claimsWho},                      // mod_auth_openidc
+	{"MELLON_", claimsWho},                    // mod_auth_mellon
+	{"SHIB_", claimsWho},                      // Shibboleth
+	{"AJP_", claimsWho},                       // Shibboleth, to servlet containers
+	{"CAS_", claimsWho},                       // mod_auth_cas
+	{"SM_", claimsWho},                        // SiteMinder
+	{"OAM_", claimsWho},                       // Oracle Access Manager
+	{"IV_", claimsWho},                        // IBM WebSEAL and Verify Access
 	{"CF_ACCESS_", claimsWho},                 // Cloudflare Access
-	{"SSL_CLIENT_", claimsWho},                // certificates, as Apache and ingress-nginx pass them on
+	{"CF_CERT_", claimsWho},                   // certificates, as Cloudflare passes them on
+	{"SSL_CLIENT_", claimsWho},                // certificates, as Apache and ingress-nginx do
 	{"X_SSL_CLIENT_", claimsWho},              // certificates, as HAProxy does
-	{"TAILSCALE_USER_", claimsWho},            // Tailscale Serve
+	{"X_CLIENT_CERT", claimsWho},              // certificates, as Google's load balancers do
+	{"X_AMZN_MTLS_", claimsWho},               // certificates, as AWS load balancers do
 	{"X_AMZN_OIDC_", claimsWho},               // AWS load balancers
+	{"TAILSCALE_USER_", claimsWho},            // Tailscale Serve
 	{"X_GOOG_AUTHENTICATED_USER_", claimsWho}, // Google IAP
 	{"X_GOOG_IAP_", claimsWho},                // Google IAP
 	{"X_MS_CLIENT_PRINCIPAL", claimsWho},      // Azure App Service
@@ -132,7 +165,7 @@ var protectedPrefixes = [...]struct {
 const maxFold = 64
 
 // shortestClaim is the length of the shortest protected name or prefix. FuzzStripClient holds it true.
-const shortestClaim = len("X_VOUCH_")
+const shortestClaim = len("SM_")
 
 // fold writes a header name as CGI (RFC 3875, section 4.1.18) and the frameworks after it do: upper case, every byte that
 // is no letter and no digit an underscore. Two names with the same fold are one name to some app.
@@ -162,26 +195,43 @@ func claimOf(name string) claim {
 	if c := protected[string(folded)]; c != unprotected {
 		return c
 	}
-	for _, p := range protectedPrefixes {
-		if len(folded) >= len(p.prefix) && string(folded[:len(p.prefix)]) == p.prefix {
+	for i := range protectedPrefixes {
+		p := &protectedPrefixes[i]
+		// The third letter tells most of them apart.
+		if p.prefix[2] == folded[2] && len(folded) >= len(p.prefix) && string(folded[:len(p.prefix)]) == p.prefix {
 			return p.claim
 		}
 	}
 	return unprotected
 }
 
-// mayClaim reports whether a name could be protected by its length and how it begins. Nearly every header of a request and of an answer
-// ends here, at a fraction of what folding and looking up costs. FuzzStripClient holds the letters true.
+// mayClaim reports whether a name could be protected by how it begins. Nearly every header of a request and of an answer ends here, at a
+// fraction of what folding and looking up costs. FuzzStripClient holds the letters true, and
+// TestMayClaim_endsAtWhatIsUsual that they are worth it.
 func mayClaim(name string) bool {
 	if len(name) < shortestClaim {
 		return false
 	}
-	switch name[0] | 0x20 { // lower case, of a letter
-	case 'c': // CF_ and CLIENT_IP, but not Content-…, Cookie, Connection and Cache-Control
-		second := name[1] | 0x20
-		return second == 'f' || second == 'l'
-	case 'f', 'p', 'r', 's', 't', 'w', 'x':
+	second, third := name[1]|0x20, name[2]|0x20 // lower case, of letters
+	switch name[0] | 0x20 {
+	case 'a':
+		return second == 'j' || second == 'u' // AJP_ and AUTH_, not Accept-…
+	case 'c':
+		return second == 'f' || second == 'l' || second == 'a' && third == 's' // not Content-…, Cookie, Connection and Cache-Control
+	case 'f', 'k', 'w', 'x': // browsers and apps send none, or what cannot be told by three letters
 		return true
+	case 'i':
+		return second == 'm' || second == 'v' // not If-…
+	case 'm':
+		return third == 'l' // MELLON_
+	case 'o':
+		return second != 'r' // not Origin
+	case 'p', 'r':
+		return third == 'o' || third == 'm' // PROXY_ and REMOTE_, not Priority, Pragma, Range and Referer
+	case 's':
+		return second != 'e' && second != 't' // not Sec-…, Server, Set-Cookie and Strict-Transport-Security
+	case 't':
+		return second == 'a' || third == 'u' // TAILSCALE_ and TRUE_, not Transfer-Encoding, Traceparent and Trailer
 	}
 	return false
 }

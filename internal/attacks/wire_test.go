@@ -46,7 +46,9 @@ func wantIdentity(t *testing.T, what string, b *bench, r wiretest.Request) {
 var claimed = []string{
 	"Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups", "X-Remote-User", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups",
 	"X-Forwarded-Preferred-Username", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Webauth-User", "X-Gatehouse-Assertion", "X-Gatehouse-User",
-	"X-Authenticated-User", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert", "SSL-Client-S-DN", "X-SSL-Client-CN", "Proxy", "X-Real-IP", "X-Forwarded-For", "Forwarded", "True-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Host", "X-Forwarded-Proto",
+	"X-Authenticated-User", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert", "SSL-Client-S-DN", "X-SSL-Client-CN", "X-Consumer-Username",
+	"X-Userinfo", "X-User", "OIDC-CLAIM-sub", "MELLON-NAME-ID", "Shib-Session-ID", "SM-USER", "iv-user", "Impersonate-User", "Proxy",
+	"X-Real-IP", "X-Forwarded-For", "Forwarded", "True-Client-IP", "X-Original-URL", "X-Rewrite-URL", "X-Forwarded-Host", "X-Forwarded-Proto",
 }
 
 // headerSpellings are ways to write a header name that some app reads as the name.
