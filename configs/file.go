@@ -16,7 +16,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxFile is how long a configuration file, or a file that holds one value, may be.
+// maxFile is how long a configuration file, or a file that it names, may be.
 const maxFile = 1 << 20
 
 // maxDepth is how many collections may begin within each other, or on one line. No setting needs more than a few; the parser

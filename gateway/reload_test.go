@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -144,6 +146,26 @@ func TestGateway_reloadsAllOrNothing(t *testing.T) {
 				})
 			},
 		},
+		{
+			"a logo that is a pipe", "logo_file: is a pipe",
+			map[string]string{"what": "build"},
+			func() error {
+				return g.Reconfigure(func(c *configs.Config) {
+					upstreamOf(t, apps[1])(c)
+					c.Pages.LogoFile = pipe(t, "logo.svg")
+				})
+			},
+		},
+		{
+			"texts that are a pipe", "fr.json: is no regular file",
+			map[string]string{"what": "build"},
+			func() error {
+				return g.Reconfigure(func(c *configs.Config) {
+					upstreamOf(t, apps[1])(c)
+					c.Pages.TextsDir = filepath.Dir(pipe(t, "fr.json"))
+				})
+			},
+		},
 	}
 	for _, test := range refusals {
 		if err := test.reload(); err == nil || !strings.Contains(err.Error(), test.log) || !strings.Contains(g.Log.String(), test.log) {
@@ -172,6 +194,16 @@ func TestGateway_reloadsAllOrNothing(t *testing.T) {
 	if last := lastReload(t, g); last.Outcome != audit.Success || last.Details["changed"] != "upstream" {
 		t.Errorf("recorded %s %v", last.Outcome, last.Details)
 	}
+}
+
+// pipe makes one that nobody writes to.
+func pipe(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func lastReload(t *testing.T, g *gatewaytest.Gateway) audit.Record {

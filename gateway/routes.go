@@ -97,13 +97,26 @@ func upstreamTLS(t configs.UpstreamTLS) (proxy.UpstreamTLS, error) {
 		}
 	}
 	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		pair, err := keyPair(t.CertFile, t.KeyFile)
 		if err != nil {
 			return out, fmt.Errorf("read tls.cert_file and tls.key_file: %w", err)
 		}
 		out.Certificate = &pair
 	}
 	return out, nil
+}
+
+// keyPair is tls.LoadX509KeyPair that does not wait for a pipe.
+func keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	certificate, err := configs.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := configs.ReadFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(certificate, key)
 }
 
 // fronts says in a few words what the gateway stands in front of; empty for the sample app.

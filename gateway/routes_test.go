@@ -108,7 +108,11 @@ func TestGateway_servesManyHosts(t *testing.T) {
 // What config check cannot see, the start refuses by the name of the route.
 func TestGateway_refusesRoutesWithoutTheirFiles(t *testing.T) {
 	t.Parallel()
-	for file, tls := range map[string]configs.UpstreamTLS{"ca_file": {CAFile: "missing.pem"}, "cert_file": {CertFile: "missing.pem", KeyFile: "missing.key"}} {
+	fifo := pipe(t, "pipe.pem")
+	for file, tls := range map[string]configs.UpstreamTLS{
+		"ca_file": {CAFile: "missing.pem"}, "cert_file": {CertFile: "missing.pem", KeyFile: "missing.key"},
+		"ca_file: is a pipe": {CAFile: fifo}, "cert_file and tls.key_file: is a pipe": {CertFile: fifo, KeyFile: fifo},
+	} {
 		_, err := gatewaytest.Try(t, gatewaytest.Options{Configure: func(c *configs.Config) {
 			c.Upstream = configs.Origin{}
 			c.Routes = []configs.Route{{

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"io"
 	"os"
 
 	"gatehouse/configs"
@@ -13,7 +12,7 @@ import (
 func site(pages configs.Pages) (web.Site, error) {
 	s := web.Site{Name: pages.Name, Accent: pages.Accent.String(), Language: pages.Language}
 	if pages.LogoFile != "" {
-		logo, err := readLogo(pages.LogoFile)
+		logo, err := configs.ReadFile(pages.LogoFile)
 		if err != nil {
 			return s, fmt.Errorf("read pages.logo_file: %w", err)
 		}
@@ -26,14 +25,4 @@ func site(pages configs.Pages) (web.Site, error) {
 		s.Texts = os.DirFS(pages.TextsDir)
 	}
 	return s, nil
-}
-
-// readLogo reads one byte more than a logo may have, so that a larger one is refused and not cut.
-func readLogo(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, web.MaxLogo+1))
 }

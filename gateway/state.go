@@ -125,7 +125,7 @@ func storeAuthorities(file string) (*tls.Config, error) {
 
 // authorities reads certificates in PEM.
 func authorities(file string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(file)
+	text, err := configs.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

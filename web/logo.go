@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// MaxLogo is the largest logo, in bytes.
-const MaxLogo = 64 << 10
+// maxLogo is the largest logo, in bytes.
+const maxLogo = 64 << 10
 
 // maxLogoSide is the longest side of a PNG, in pixels: a small file can hold an image that takes gigabytes to show.
 const maxLogoSide = 2048
@@ -24,8 +24,8 @@ const (
 // logoType returns the media type of a logo. It is found by the content, never by a name, and what is neither a PNG nor an SVG
 // made of shapes is refused.
 func logoType(data []byte) (string, error) {
-	if len(data) > MaxLogo {
-		return "", fmt.Errorf("has more than %d bytes", MaxLogo)
+	if len(data) > maxLogo {
+		return "", fmt.Errorf("has more than %d bytes", maxLogo)
 	}
 	if size, err := png.DecodeConfig(bytes.NewReader(data)); err == nil {
 		if max(size.Width, size.Height) > maxLogoSide {

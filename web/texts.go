@@ -119,6 +119,11 @@ func (b *textBundle) file(files fs.FS, name string) error {
 	if err != nil {
 		return errors.New("the name must be a language, as in fr.json or pt-BR.json")
 	}
+	if info, err := fs.Stat(files, name); err != nil {
+		return err
+	} else if !info.Mode().IsRegular() { // reading a pipe would wait, and stop every reload that follows
+		return errors.New("is no regular file")
+	}
 	data, err := fs.ReadFile(files, name)
 	if err != nil {
 		return err
