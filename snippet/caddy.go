@@ -2,11 +2,12 @@ package snippet
 
 import "strings"
 
-// caddySpellings remove the identity headers of clients, and what would name another path, in every spelling that some app reads as one: Caddy passes underscores
-// and dots on.
+// caddySpellings remove the identity headers and certificates of clients, and what would name another path, in every spelling that some app
+// reads as one: Caddy passes underscores and dots on.
 var caddySpellings = [...]string{
 	"Remote*", "X-Remote*", "X-Auth*", "X-Gatehouse*", "X-Original*", "X-Rewrite*", "X_*", "X.*", "X-Forwarded_*", "X-Forwarded.*",
 	"X-Forwarded-User*", "X-Forwarded-Preferred*", "X-Forwarded-Email*", "X-Forwarded-Groups*",
+	"Proxy", "SSL*", "X-SSL*", "X-Client*", "Client-Cert*", "Client_Cert*", "Client.Cert*",
 }
 
 // caddy writes a Caddyfile.
@@ -19,6 +20,9 @@ func (t *text) caddy(s Site) {
 			site = "http://" + h.name
 		}
 		t.line("%s {", site)
+		if at := s.loopback(h.name); at != "" {
+			t.line("\tbind %s", at)
+		}
 		t.line("\troute {")
 		t.line("\t\trespond /.gatehouse/authz/* 404")
 		if len(h.apps) > 0 && !s.restIsOurs(h) {

@@ -1,6 +1,7 @@
 package snippet
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 )
@@ -16,7 +17,7 @@ func (t *text) envoy(s Site) {
   listeners:
     - name: gatehouse
       address:
-        socket_address: {address: 0.0.0.0, port_value: ` + port + `}
+        socket_address: {address: "` + cmp.Or(s.shared(s.hosts()), "0.0.0.0") + `", port_value: ` + port + `}
       filter_chains:
         - filters:
             - name: envoy.filters.network.http_connection_manager

@@ -6,8 +6,10 @@ import (
 	"strings"
 )
 
-// haproxySpellings matches the identity headers of clients, and what would name another path, in every spelling that some app reads as one.
-const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x[-_.]original|x[-_.]rewrite|x[_.]forwarded|x-forwarded[_.]|x-forwarded-(user|preferred|email|groups))"`
+// haproxySpellings matches the identity headers and certificates of clients, and what would name another path, in every spelling that some app
+// reads as one.
+const haproxySpellings = `"^(remote|x[-_.]remote|x[-_.]auth|x[-_.]gatehouse|x[-_.]original|x[-_.]rewrite|x[_.]forwarded|x-forwarded[_.]|x-forwarded-(user|preferred|email|groups)|` +
+	`proxy\$|(x[-_.])?ssl[-_.]client|(x[-_.])?client[-_.]cert)"`
 
 // haproxy writes sections for haproxy.cfg.
 func (t *text) haproxy(s Site) {
@@ -54,9 +56,9 @@ func (t *text) haproxyFrontend(s Site, port string, hosts []host) {
 	t.line("frontend gatehouse-%s", port)
 	t.line("    mode http")
 	if s.Scheme == "https" {
-		t.line("    bind :%s ssl crt /etc/ssl/private/ alpn h2,http/1.1", port)
+		t.line("    bind %s:%s ssl crt /etc/ssl/private/ alpn h2,http/1.1", s.shared(hosts), port)
 	} else {
-		t.line("    bind :%s", port)
+		t.line("    bind %s:%s", s.shared(hosts), port)
 	}
 	t.line("    timeout client 1h")
 	t.line("    http-request set-header X-Forwarded-For %%[src]")

@@ -1,6 +1,9 @@
 package snippet
 
-import "strings"
+import (
+	"net"
+	"strings"
+)
 
 // nginx writes a file for conf.d, which nginx includes within http.
 func (t *text) nginx(s Site) {
@@ -32,14 +35,18 @@ func (t *text) nginx(s Site) {
 
 func (t *text) nginxServer(s Site, h host) {
 	name, port := s.split(h.name)
+	listen := port
+	if at := s.loopback(h.name); at != "" {
+		listen = net.JoinHostPort(at, port)
+	}
 	t.line("")
 	t.line("server {")
 	if s.Scheme == "https" {
-		t.line("    listen %s ssl http2;", port)
+		t.line("    listen %s ssl http2;", listen)
 		t.line("    ssl_certificate     %s;", certificate(name))
 		t.line("    ssl_certificate_key %s;", certificate(name))
 	} else {
-		t.line("    listen %s;", port)
+		t.line("    listen %s;", listen)
 	}
 	t.line("    server_name %s;", name)
 	t.line("    client_max_body_size 0;")

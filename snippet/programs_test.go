@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -74,6 +75,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// everywhere finds where nginx would listen on all addresses.
+var everywhere = regexp.MustCompile(`(?m)^    listen ([0-9]+[ ;])`)
+
 // start runs a program on the configuration that is written for it, and returns the port at which it answers.
 func start(t *testing.T, program string, site snippet.Site) {
 	t.Helper()
@@ -87,7 +91,7 @@ func start(t *testing.T, program string, site snippet.Site) {
 	switch program {
 	case snippet.Nginx:
 		text = "daemon off; pid " + dir + "/pid; error_log " + dir + "/log; events {}\nhttp { access_log off; client_body_temp_path " + dir + "/b; proxy_temp_path " + dir +
-			"/p; fastcgi_temp_path " + dir + "/f; uwsgi_temp_path " + dir + "/u; scgi_temp_path " + dir + "/s;\n" + strings.ReplaceAll(text, "    listen ", "    listen 127.0.0.1:") + "}\n"
+			"/p; fastcgi_temp_path " + dir + "/f; uwsgi_temp_path " + dir + "/u; scgi_temp_path " + dir + "/s;\n" + everywhere.ReplaceAllString(text, "    listen 127.0.0.1:$1") + "}\n"
 		args = []string{"nginx", "-c", file}
 	case snippet.Caddy:
 		text = "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n" + text
@@ -139,6 +143,38 @@ func start(t *testing.T, program string, site snippet.Site) {
 		if time.Now().After(limit) {
 			t.Fatalf("%s does not listen", program)
 		}
+	}
+}
+
+// What is tried out under localhost is reached from this machine only.
+func TestText_listensOnLoopbackForItsNames(t *testing.T) {
+	t.Parallel()
+	app := func(host string) snippet.App {
+		return snippet.App{Name: "app", Host: host, Path: "/", Upstreams: []string{"http://127.0.0.1:3000"}}
+	}
+	listens := map[string][2]string{ // on loopback, and on all addresses
+		snippet.Nginx: {"listen 127.0.0.1:8000;", "listen 8000;"}, snippet.Caddy: {"bind 127.0.0.1\n", "http://wiki.example.com:8000 {\n\troute"},
+		snippet.HAProxy: {"bind 127.0.0.1:8000\n", "bind :8000\n"}, snippet.Traefik: {`"127.0.0.1:8000"`, "file provider, for Traefik 3"},
+		snippet.Envoy: {`address: "127.0.0.1", port_value: 8000`, `address: "0.0.0.0", port_value: 8000`},
+	}
+	for program, want := range listens {
+		for _, site := range []snippet.Site{
+			{Scheme: "http", Login: "localhost:8000", Gateway: "127.0.0.1:8080", Apps: []snippet.App{app("wiki.localhost:8000")}},
+			{Scheme: "http", Login: "login.localhost:8000", Gateway: "127.0.0.1:8080", Apps: []snippet.App{app("*.Localhost:8000")}},
+			{Scheme: "http", Login: "127.0.0.1:8000", Gateway: "127.0.0.1:8080", Apps: []snippet.App{app("127.0.0.1:8000")}},
+		} {
+			if text, err := snippet.Text(program, site); err != nil || !strings.Contains(text, want[0]) {
+				t.Errorf("%s for %s: want %q in\n%s%v", program, site.Login, want[0], text, err)
+			}
+		}
+		site := snippet.Site{Scheme: "http", Login: "localhost.example.com:8000", Gateway: "127.0.0.1:8080", Apps: []snippet.App{app("wiki.example.com:8000")}}
+		if text, err := snippet.Text(program, site); err != nil || !strings.Contains(text, want[1]) || strings.Contains(text, want[0]) {
+			t.Errorf("%s for all: want %q in\n%s%v", program, want[1], text, err)
+		}
+	}
+	site := snippet.Site{Scheme: "http", Login: "[::1]:8000", Gateway: "127.0.0.1:8080", Apps: []snippet.App{app("[::1]:8000")}}
+	if text, err := snippet.Text(snippet.Nginx, site); err != nil || !strings.Contains(text, "listen [::1]:8000;") {
+		t.Errorf("IPv6: got\n%s%v", text, err)
 	}
 }
 
@@ -255,7 +291,11 @@ func TestText_worksInTheRealPrograms(t *testing.T) {
 // forge sends identity headers in every spelling, and looks for what the app would read of them.
 func forge(t *testing.T, program string, app *wiretest.Upstream, send func(...string)) {
 	t.Helper()
-	for _, name := range append(identities(), "X-Original-URL", "X-Rewrite-URL") {
+	names := append(identities(), snippet.Forgeries()...)
+	if program != snippet.Nginx { // which knows whole names only
+		names = append(names, "X-SSL-Client-Whatever", "SSL-Client-Whatever", "X-Client-Cert-Whatever", "Client-Cert-Whatever")
+	}
+	for _, name := range names {
 		var header []string
 		for _, spelling := range []string{
 			name, strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(name, "-", "."),
@@ -276,9 +316,12 @@ func forge(t *testing.T, program string, app *wiretest.Upstream, send func(...st
 	}
 }
 
-// lastReplaced is a name with another mark in the place of its last hyphen.
+// lastReplaced is a name with another mark in the place of its last hyphen, if it has one.
 func lastReplaced(name, mark string) string {
 	at := strings.LastIndexByte(name, '-')
+	if at < 0 {
+		return name
+	}
 	return name[:at] + mark + name[at+1:]
 }
 

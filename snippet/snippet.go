@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -129,6 +130,29 @@ func (s Site) split(name string) (host, port string) {
 	return name, "443"
 }
 
+// loopback is the address to listen at for a host that browsers look for on their own machine only (RFC 6761, section 6.3), so that nobody
+// else reaches what is tried out there; empty for all other hosts.
+func (s Site) loopback(name string) string {
+	host, _ := s.split(name)
+	host = strings.ToLower(strings.Trim(host, "[]"))
+	if addr, err := netip.ParseAddr(host); err == nil && addr.IsLoopback() {
+		return addr.String()
+	}
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return "127.0.0.1"
+	}
+	return ""
+}
+
+// shared is the address to listen at for several hosts: that of all of them, or empty.
+func (s Site) shared(hosts []host) string {
+	at := s.loopback(hosts[0].name)
+	if slices.ContainsFunc(hosts, func(h host) bool { return s.loopback(h.name) != at }) {
+		return ""
+	}
+	return at
+}
+
 // certificate is where the certificate of a host is looked for, together with its key.
 func certificate(name string) string {
 	return "/etc/ssl/private/" + strings.TrimPrefix(name, "*.") + ".pem"
@@ -155,9 +179,22 @@ func variable(name string) string { return strings.ToLower(strings.ReplaceAll(na
 // targets are headers by which some apps take another path than the one that was decided about.
 var targets = [...]string{"X-Original-URL", "X-Original-Method", "X-Rewrite-URL"}
 
+// forgeries are headers that only who ends TLS may say: client certificates by the names of RFC 9440, ingress-nginx, Apache and HAProxy. Proxy
+// is none at all, but CGI makes of it the HTTP_PROXY through which the app would send its own requests (CVE-2016-5385).
+var forgeries = [...]string{
+	"Proxy", "Client-Cert", "Client-Cert-Chain", "X-Client-Cert",
+	"SSL-Client-Cert", "SSL-Client-Verify", "SSL-Client-Subject-DN", "SSL-Client-Issuer-DN", "SSL-Client-S-DN", "SSL-Client-I-DN",
+	"X-SSL-Client-Cert", "X-SSL-Client-Verify", "X-SSL-Client-DN", "X-SSL-Client-CN", "X-SSL-Client-S-DN", "X-SSL-Client-I-DN",
+	"X-SSL-Client-Serial", "X-SSL-Client-SHA1",
+}
+
+// Forgeries are the headers beside the identity headers that no client may send to an app. Caddy and HAProxy take away whatever begins like
+// one of a certificate; the others know whole names only.
+func Forgeries() []string { return slices.Concat(targets[:], forgeries[:]) }
+
 // others are the headers that an app does not get.
 func (s Site) others(a App) []string {
-	return slices.DeleteFunc(append(slices.Clone(s.Identity), targets[:]...), func(name string) bool { return slices.Contains(a.Headers, name) })
+	return slices.DeleteFunc(slices.Concat(s.Identity, Forgeries()), func(name string) bool { return slices.Contains(a.Headers, name) })
 }
 
 // head says at the top of a file what it is, and what the gateway's own configuration needs for it.

@@ -2,6 +2,7 @@ package snippet
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 )
@@ -11,6 +12,10 @@ func (t *text) traefik(s Site) {
 	t.head("Traefik")
 	t.line("#")
 	t.line("# A file of the file provider, for Traefik 3. The entry point is called websecure where there is TLS, web where there is none.")
+	if at := s.shared(s.hosts()); at != "" {
+		_, port := s.split(s.Login)
+		t.line("# Let it listen on this machine only, as in: address: \"%s\"", net.JoinHostPort(at, port))
+	}
 	t.line("")
 	t.line("http:")
 	t.line("  routers:")
