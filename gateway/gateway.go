@@ -160,6 +160,7 @@ func (g *assembly) build() error {
 	edge, err := web.New(web.Options{
 		Login: g.flow, Onboarding: g.onboard, Site: look, Sessions: g.sessions, RateLimit: p.limiter, Audit: g.log, External: g.config.ExternalURL.URL(),
 		Hosts: g.table, HandOff: handoff.New(handoff.Options{Records: g.state.records, Now: g.deps.Now}), Joiner: g.sessions, NoApp: !LoginHostHasApp(g.config),
+		Apps:    g.apps(),
 		FormKey: g.state.material.form, JWKS: g.state.keys.JWKS, Visitor: visitor, Now: g.deps.Now, Logger: g.deps.Logger,
 	})
 	if err != nil {

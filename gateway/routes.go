@@ -10,6 +10,7 @@ import (
 	"gatehouse/access"
 	"gatehouse/configs"
 	"gatehouse/proxy"
+	"gatehouse/web"
 )
 
 // Table makes the table of what the configuration lets through. The error names the route.
@@ -119,14 +120,30 @@ func keyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return tls.X509KeyPair(certificate, key)
 }
 
+// apps are the apps as browsers find them; none while there is only the sample app.
+func (g *assembly) apps() []web.App {
+	if g.needsSample() {
+		return nil
+	}
+	var all []web.App
+	for _, r := range g.config.AppRoutes() {
+		one := web.App{Name: strings.TrimSuffix(string(r.Host)+string(r.Path), "/")}
+		if !strings.HasPrefix(one.Name, "*") {
+			one.URL = g.config.ExternalURL.Scheme + "://" + string(r.Host) + string(r.Path)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
 // fronts says in a few words what the gateway stands in front of; empty for the sample app.
 func (g *assembly) fronts() string {
 	if len(g.config.Routes) == 0 {
 		return g.config.Upstream.String()
 	}
 	var all []string
-	for _, r := range g.config.AppRoutes() {
-		all = append(all, strings.TrimSuffix(string(r.Host)+string(r.Path), "/"))
+	for _, app := range g.apps() {
+		all = append(all, app.Name)
 	}
 	return strings.Join(all, ", ")
 }

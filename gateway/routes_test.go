@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -122,5 +123,35 @@ func TestGateway_refusesRoutesWithoutTheirFiles(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "route wiki: read tls."+file) {
 			t.Errorf("%s: got %v", file, err)
 		}
+	}
+}
+
+// The last page of the set-up leads to the apps that there are, and says how to protect one only where there is none.
+func TestGateway_setUpEndsAtTheApps(t *testing.T) {
+	t.Parallel()
+	last := func(configure func(*configs.Config)) string {
+		g := gatewaytest.Start(t, gatewaytest.Options{Configure: configure})
+		g.AddUser("ada", "admins")
+		return g.SignIn("ada", g.Enrol("ada")).Get("/.gatehouse/setup?step=ready").Text
+	}
+	const how = "gatehouse serve --upstream"
+	up := []configs.Upstream{{Origin: configs.Origin{Scheme: "http", Host: "127.0.0.1:1"}}}
+	routed := last(func(c *configs.Config) {
+		c.Upstream = configs.Origin{}
+		c.Routes = []configs.Route{{Host: "wiki.localhost", Path: "/docs", Upstreams: up}, {Host: "*.apps.localhost", Upstreams: up}}
+	})
+	_, port, _ := strings.Cut(regexp.MustCompile(`wiki\.localhost:[0-9]+`).FindString(routed), ":")
+	for _, want := range []string{
+		`<a href="http://wiki.localhost:` + port + `/docs">wiki.localhost:` + port + `/docs</a>`, "<li>*.apps.localhost:" + port + "</li>",
+	} {
+		if !strings.Contains(routed, want) || strings.Contains(routed, how) || strings.Contains(routed, `class="button"`) {
+			t.Errorf("with routes: want %s in\n%s", want, routed)
+		}
+	}
+	if one := last(nil); strings.Contains(one, how) || !strings.Contains(one, `<a href="http://localhost:`) || !strings.Contains(one, `class="button"`) {
+		t.Errorf("with an upstream: got\n%s", one)
+	}
+	if none := last(func(c *configs.Config) { c.Upstream = configs.Origin{} }); !strings.Contains(none, how) {
+		t.Errorf("without an app: got\n%s", none)
 	}
 }

@@ -46,6 +46,8 @@ func (p *accountPage) Bar() int { return p.Score + 1 }
 type readyPage struct {
 	frame
 	Username string
+	Apps     []App
+	NoApp    bool
 }
 
 // expiredPage is what every link shows that cannot be used, whatever the reason.
@@ -297,6 +299,6 @@ func (e *Edge) showReady(w http.ResponseWriter, r *http.Request) {
 		e.goTo(w, r, "/")
 	default:
 		setCookies(w, cookies)
-		e.render(w, r, "ready", &readyPage{frame: frame{Title: say("setup.done-title"), Wide: true}, Username: p.Name})
+		e.render(w, r, "ready", &readyPage{frame: frame{Title: say("setup.done-title"), Wide: true}, Username: p.Name, Apps: e.Apps, NoApp: e.NoApp})
 	}
 }

@@ -262,7 +262,7 @@ func TestSetup_endsWithWhatToDoNext(t *testing.T) {
 		t.Fatalf("confirm: %d %s", done.StatusCode, done.Text)
 	}
 	last := b.Get(done.Header.Get("Location"))
-	for _, want := range []string{"ada", "--upstream", "gatehouse user add", "gatehouse audit tail"} {
+	for _, want := range []string{"ada", "Open your apps", "gatehouse user add", "gatehouse audit tail"} {
 		if last.StatusCode != 200 || !strings.Contains(last.Text, want) {
 			t.Errorf("the last page (%d) does not name %q", last.StatusCode, want)
 		}

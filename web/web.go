@@ -78,7 +78,13 @@ type Visitor struct {
 	Claimed   string
 }
 
-// Options is what an Edge is made of; all but Site are required.
+// App is where browsers find an app.
+type App struct {
+	Name string // its host and path, for readers
+	URL  string // empty if the host is a wildcard
+}
+
+// Options is what an Edge is made of; all but Site and Apps are required.
 type Options struct {
 	Login      Login
 	Onboarding Onboarding
@@ -96,6 +102,8 @@ type Options struct {
 	Joiner  Joiner
 	// NoApp: nothing but our own pages is on the login host.
 	NoApp bool
+	// Apps are what the last page of the set-up leads to; none while there is nothing but the sample app.
+	Apps []App
 	// FormKey makes form tokens; the same for all gateways of one store.
 	FormKey []byte
 	// JWKS returns the public keys.
