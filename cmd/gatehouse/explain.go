@@ -135,7 +135,7 @@ func readQuestion(text, method, address string) (question, error) {
 	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok || scheme != "http" && scheme != "https" {
-		return q, fmt.Errorf("%q is no URL: it begins with https://", text)
+		return q, fmt.Errorf("%q has no scheme: put https:// in front, or http://, whichever external_url has", text)
 	}
 	host, path := rest, "/"
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
@@ -193,12 +193,16 @@ func explain(loaded *configs.Loaded, asked question, user *who, now time.Time) (
 	if err != nil {
 		return e, err
 	}
-	if e.Answer, e.Why = beforeRules(config, asked); e.Answer != "" {
-		return e, nil
+	var match access.Match
+	if e.Answer, e.Why = beforeRules(config, asked); e.Answer == "" {
+		if match, err = table.Match(asked.Request); err != nil {
+			e.Answer, e.Why = unmatched(err)
+		}
 	}
-	match, err := table.Match(asked.Request)
-	if err != nil {
-		e.Answer, e.Why = unmatched(err)
+	if e.Answer == notServed {
+		e.Why += meant(config, table, asked)
+	}
+	if e.Answer != "" {
 		return e, nil
 	}
 	var signedIn *access.Subject
@@ -212,13 +216,34 @@ func explain(loaded *configs.Loaded, asked question, user *who, now time.Time) (
 	return e, nil
 }
 
+// notServed is the answer for what no host of the configuration is.
+const notServed = "not-served"
+
+// meant names the URL that was meant, where only the scheme and the port are not those of external_url; otherwise it is empty.
+func meant(config configs.Config, table *access.Table, asked question) string {
+	external := config.ExternalURL
+	u, err := url.Parse(asked.scheme + "://" + asked.Host)
+	if err != nil {
+		return ""
+	}
+	host := strings.TrimSuffix(u.Host, ":"+u.Port())
+	if port := external.URL().Port(); port != "" {
+		host += ":" + port
+	}
+	if _, app := table.Origin(host); !app && access.CanonicalHost(host, external.Scheme) != external.Host {
+		return ""
+	}
+	_, rest, _ := strings.Cut(asked.url, "://")
+	return fmt.Sprintf("; scheme and port are those of external_url: ask for %s://%s%s", external.Scheme, host, rest[len(asked.Host):])
+}
+
 // beforeRules answers what never reaches a rule; empty if the request does.
 func beforeRules(config configs.Config, asked question) (answer, why string) {
 	external := config.ExternalURL
 	login := access.CanonicalHost(asked.Host, external.Scheme) == external.Host
 	switch {
 	case asked.scheme != external.Scheme:
-		return "not-served", fmt.Sprintf("external_url is %s, so every host is %s", external, external.Scheme)
+		return notServed, fmt.Sprintf("external_url is %s, so every host is %s", external, external.Scheme)
 	case asked.Path == "/.gatehouse" || strings.HasPrefix(asked.Path, "/.gatehouse/"):
 		return "gateway", "everything below /.gatehouse/ belongs to the gateway itself"
 	case login && !gateway.LoginHostHasApp(config):
@@ -231,7 +256,7 @@ func beforeRules(config configs.Config, asked question) (answer, why string) {
 func unmatched(err error) (answer, why string) {
 	switch {
 	case errors.Is(err, access.ErrNoHost):
-		return "not-served", "no route has this host; the answer is 421"
+		return notServed, "no route has this host; the answer is 421"
 	case errors.Is(err, access.ErrNoRoute):
 		return "not-found", "no route of this host has this path; the answer is 404"
 	}

@@ -66,7 +66,8 @@ func TestExplain_says(t *testing.T) {
 		{"a wildcard", "https://git.apps.example.com/api/x", "", "", subject(staff, nil), "pass", "who is signed in", 1},
 		{"no route", "https://git.apps.example.com/", "", "", nil, "not-found", "404", 0},
 		{"another host", "https://git.example.com/", "", "", nil, "not-served", "421", 0},
-		{"another scheme", "http://wiki.example.com/", "", "", nil, "not-served", "every host is https", 0},
+		{"another scheme", "http://wiki.example.com/a?b", "", "", nil, "not-served", "every host is https; scheme and port are those of external_url: ask for https://wiki.example.com/a?b", 0},
+		{"another port", "https://wiki.example.com:8443/a", "", "", nil, "not-served", "421; scheme and port are those of external_url: ask for https://wiki.example.com/a", 0},
 		{"dots", "https://wiki.example.com/public/../admin", "", "", nil, "bad-path", "400", 0},
 		{"an encoded slash", "https://wiki.example.com/public%2F..%2Fadmin", "", "", nil, "bad-path", "encoded_slashes", 0},
 		{"ours", "https://wiki.example.com/.gatehouse/logout", "", "", nil, "gateway", "belongs to the gateway", 0},
@@ -94,6 +95,28 @@ func TestExplain_says(t *testing.T) {
 		if got.Answer != c.answer || !strings.Contains(got.Why, c.why) || rule != c.rule {
 			t.Errorf("%s: got %s by rule %d: %s; want %s by rule %d: …%s…", c.name, got.Answer, rule, got.Why, c.answer, c.rule, c.why)
 		}
+	}
+}
+
+// Who tries Gatehouse out on a port forgets it, and is told.
+func TestExplain_saysWhichPortIsMissing(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	content := "external_url: http://login.localhost:8080\nroutes: [{host: wiki.localhost, upstreams: ['http://127.0.0.1:1']}, {host: '*.apps.localhost', upstreams: ['http://127.0.0.1:2']}]\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for asked, want := range map[string]string{
+		"http://wiki.localhost/a?b=/c": "ask for http://wiki.localhost:8080/a?b=/c", "https://wiki.localhost": "ask for http://wiki.localhost:8080",
+		"http://git.apps.localhost:80/": "ask for http://git.apps.localhost:8080/", "http://login.localhost/": "ask for http://login.localhost:8080/",
+		"http://elsewhere.localhost/": "the answer is 421\n",
+	} {
+		if code, out, errOut := runConfig(t, nil, "explain", "--config", file, asked); code != exitDone || !strings.Contains(out, want) {
+			t.Errorf("%s: got %d, %s%s, want %q", asked, code, out, errOut, want)
+		}
+	}
+	if _, _, errOut := runConfig(t, nil, "explain", "--config", file, "wiki.localhost:8080/a"); !strings.Contains(errOut, "has no scheme") {
+		t.Errorf("without a scheme: got %q", errOut)
 	}
 }
 
