@@ -142,7 +142,7 @@ func TestOpen_readsSeveralHosts(t *testing.T) {
 
 // rights are those that docs/operating.md asks for.
 var rights = strings.Fields("+evalsha +eval +get +set +del +exists +setrange +pexpire +persist +hget +hset +hdel +hgetall +hrandfield " +
-	"+xadd +xread +xrange +xrevrange +xtrim +time +wait +info +config|get +cluster|slots +asking")
+	"+xadd +xread +xrange +xrevrange +xtrim +time +wait +role +info +config|get +cluster|slots +asking")
 
 // Case RD-09: rights are tried, and what is missing is named.
 func TestOpen_namesTheRightsThatAreMissing(t *testing.T) {
@@ -152,6 +152,12 @@ func TestOpen_namesTheRightsThatAreMissing(t *testing.T) {
 	wantRefused(t, url, "lacks rights", "+hset +xadd")
 	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "-wait")
 	wantRefused(t, url+"?replicas=1", "+wait")
+	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "-role")
+	_, port, err := net.SplitHostPort(server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, "redis+sentinel://gatehouse:hunter2@"+storetest.Sentinel(t, port).Addr()+"?master="+storetest.SentinelMaster, "+role")
 	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "-evalsha")
 	wantRefused(t, url, "EVALSHA")
 	server.MustDo("ACL", "SETUSER", "gatehouse", "+@all", "resetkeys", "~other:*")

@@ -94,6 +94,9 @@ func (r *clusterRoute) confirmers(primary *redis.Client, want int) int {
 	return min(n, want)
 }
 
+// witness: the majority that elects a replica has refused the former primary before.
+func (r *clusterRoute) witness() func(*redis.Cmd) error { return nil }
+
 func (r *clusterRoute) doubt() {
 	r.client.ReloadState(context.Background()) // starts at most one reload at a time
 	select {

@@ -47,20 +47,11 @@ func (s *Store) checkRights(ctx context.Context) error {
 	if !ok {
 		return unavailable(errShape)
 	}
-	if s.replicas > 0 {
-		err := s.limit(ctx, func(ctx context.Context) error {
-			client, err := s.route.primary(ctx, checkName)
-			if err != nil {
-				return err
-			}
-			return client.Process(ctx, s.wait(ctx, 0))
-		})
-		if refused(err) {
-			missing = append(missing, "WAIT")
-		} else if err != nil {
-			return err
-		}
+	confirming, err := s.missingToConfirm(ctx)
+	if err != nil {
+		return err
 	}
+	missing = append(missing, confirming...)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -69,6 +60,33 @@ func (s *Store) checkRights(ctx context.Context) error {
 		fmt.Fprintf(&rights, " +%s", command)
 	}
 	return fmt.Errorf("the Redis user lacks rights on the keys %s*; add to its ACL:%s", store.Prefix, strings.ToLower(rights.String()))
+}
+
+// missingToConfirm is what the user may not run of what has replicas confirm a write.
+func (s *Store) missingToConfirm(ctx context.Context) (missing []any, err error) {
+	if s.replicas == 0 {
+		return nil, nil
+	}
+	commands := []redis.Cmder{s.wait(ctx, 0)}
+	if s.route.witness() != nil {
+		commands = append(commands, redis.NewCmd(ctx, "ROLE"))
+	}
+	for _, command := range commands {
+		err := s.limit(ctx, func(ctx context.Context) error {
+			client, err := s.route.primary(ctx, checkName)
+			if err != nil {
+				return err
+			}
+			return client.Process(ctx, command)
+		})
+		switch {
+		case refused(err):
+			missing = append(missing, strings.ToUpper(command.Name()))
+		case err != nil:
+			return nil, err
+		}
+	}
+	return missing, nil
 }
 
 // examination is the start check of one server.

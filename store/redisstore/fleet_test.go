@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -61,23 +62,12 @@ func takeAway(t *testing.T, f *storetest.Fleet, s *redisstore.Store, fault strin
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- load.Run(ctx, s) }()
-	rounds := func(n int) {
-		t.Helper()
-		done := load.Rounds() + n
-		deadline := time.Now().Add(30 * time.Second)
-		for load.Rounds() < done {
-			if time.Now().After(deadline) {
-				t.Fatalf("no work is done any more; the last error was %v", s.Check(ctx))
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
-	rounds(50)
+	work(t, &load, 50)
 	mend := faults[fault](f.Primary(t, store.Prefix+store.FeedKey))
-	rounds(50) // with another primary
+	work(t, &load, 50) // with another primary
 	mend()
 	f.Whole(t)
-	rounds(50)
+	work(t, &load, 50)
 	stop()
 	if err := <-ended; err != nil {
 		t.Fatalf("the load ended with %v", err)
@@ -90,11 +80,93 @@ func takeAway(t *testing.T, f *storetest.Fleet, s *redisstore.Store, fault strin
 	}
 }
 
+// work waits until n more rounds of the load are done.
+func work(t *testing.T, load *storetest.Load, n int) {
+	t.Helper()
+	done := load.Rounds() + n
+	deadline := time.Now().Add(30 * time.Second)
+	for load.Rounds() < done {
+		if time.Now().After(deadline) {
+			t.Fatal("no work is done any more")
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func TestStore_survivesTheLossOfAPrimaryWithSentinels(t *testing.T) {
 	survives(t, storetest.Sentinels(t))
 }
 
 func TestStore_survivesTheLossOfAPrimaryInACluster(t *testing.T) { survives(t, storetest.Cluster(t)) }
+
+// A primary is replaced while it lives and takes writes, as an operator does before an upgrade, and as Sentinels do on a machine
+// that was too busy to answer in time: nothing acknowledged is lost. Case RD-04 of attacks.md.
+func TestStore_survivesBeingHandedOver(t *testing.T) {
+	f := storetest.Sentinels(t)
+	s := open(t, redisstore.Options{URL: f.URL()})
+	for range storetest.Rounds(1, 8) {
+		f.Whole(t)
+		f.FlushAll(t)
+		var load storetest.Load
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- load.Run(ctx, s) }()
+		work(t, &load, 50)
+		former := f.Primary(t, "any")
+		storetest.WithinPatience(t, func() error {
+			answer, err := f.Sentinels[0].Do("SENTINEL", "FAILOVER", storetest.SentinelMaster)
+			if answer != "+OK" {
+				return fmt.Errorf("%s, %w", answer, err)
+			}
+			return nil
+		})
+		storetest.WithinPatience(t, func() error {
+			if f.Primary(t, "any") == former {
+				return errors.New("no failover yet")
+			}
+			return nil
+		})
+		work(t, &load, 50)
+		stop()
+		if err := <-ended; err != nil {
+			t.Fatalf("the load ended with %v", err)
+		}
+		storetest.WantAcknowledged(t, s, load.Acknowledged())
+	}
+}
+
+// A replica that leaves its primary may be primary now. When the Sentinels say that nobody is, what is left of the replicas is enough.
+func TestStore_doubtsAPrimaryThatAReplicaHasLeft(t *testing.T) {
+	for name, silent := range map[string]int{"all Sentinels answer": 0, "one is silent": 1} {
+		t.Run(name, func(t *testing.T) {
+			f := storetest.Sentinels(t)
+			s := open(t, redisstore.Options{URL: f.URL()})
+			if err := putNew(t, s, "before"); err != nil {
+				t.Fatal(err)
+			}
+			for _, sentinel := range f.Sentinels[:silent] {
+				sentinel.Pause()
+			}
+			primary := f.Primary(t, "any")
+			at := slices.IndexFunc(f.Nodes, func(n *storetest.Node) bool { return n != primary })
+			f.Nodes[at].Kill()
+			storetest.WithinPatience(t, func() error {
+				if about := primary.MustDo("INFO", "replication"); !strings.Contains(about, "connected_slaves:1") {
+					return errors.New(about)
+				}
+				return nil
+			})
+			if err := putNew(t, s, "doubtful"); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "left") {
+				t.Errorf("a write behind which a replica is missing: %v, want ErrUnavailable and the reason", err)
+			}
+			id := 0
+			storetest.WithinPatience(t, func() error {
+				id++
+				return putNew(t, s, strconv.Itoa(id))
+			})
+		})
+	}
+}
 
 // What the replica did not confirm is not acknowledged, and a count that was refused may only be too high.
 func TestStore_acknowledgesNothingThatNoReplicaHas(t *testing.T) {

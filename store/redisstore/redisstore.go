@@ -10,7 +10,8 @@
 // With Sentinels and in a Cluster, a write that must not be forgotten is acknowledged only when a replica has confirmed it,
 // too (WAIT): every change of a record, every message of the feed, every counter that is kept for ever. What the replicas
 // did not confirm in time is store.ErrUnavailable, though the primary may keep it: a count may then be too high, never too
-// low. The address buckets, which refill by themselves, do not wait.
+// low. With Sentinels it is acknowledged only if no replica had left the primary, besides, because that one may have been made
+// primary in its place. The address buckets, which refill by themselves, do not wait.
 //
 // Expiry is data, compared with the gateway's clock. The server's own time to live only collects garbage, never sooner than
 // store.GarbageMargin after the end.

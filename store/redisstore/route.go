@@ -19,6 +19,9 @@ type route interface {
 	redirected(ctx context.Context, addr string) (*redis.Client, error)
 	// confirmers is how many replicas can be asked to confirm what is written at a primary, if want would be right.
 	confirmers(primary *redis.Client, want int) int
+	// witness is called before a write that replicas must confirm, and its judge gets, if there is one, what the primary answered to
+	// ROLE behind it. nil where no replica becomes primary without the primary knowing.
+	witness() (judge func(role *redis.Cmd) error)
 	// doubt asks for a new look at who is primary, without waiting for it, because a server was silent or refused.
 	doubt()
 	// servers are all that are or may become primary, for the start checks. done ends what was opened for them.
@@ -50,6 +53,7 @@ type singleRoute struct{ client *redis.Client }
 
 func (r singleRoute) primary(context.Context, string) (*redis.Client, error) { return r.client, nil }
 func (r singleRoute) confirmers(_ *redis.Client, want int) int               { return want }
+func (r singleRoute) witness() func(*redis.Cmd) error                        { return nil }
 func (r singleRoute) doubt()                                                 {}
 func (r singleRoute) Close() error                                           { return r.client.Close() }
 
@@ -102,9 +106,13 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 	}
 	command := do(pipe)
 	var confirmed *redis.IntCmd
+	role, judge := redis.NewCmd(ctx, "ROLE"), s.route.witness()
 	if replicas > 0 {
 		confirmed = s.wait(ctx, replicas)
 		_ = pipe.Process(ctx, confirmed) // only queues it
+	}
+	if replicas > 0 && judge != nil {
+		_ = pipe.Process(ctx, role)
 	}
 	var counted *redis.ClusterSlotsCmd
 	if replicas < want { // in a Cluster only; a replica may have come since
@@ -131,6 +139,9 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 	}
 	if n, err := confirmed.Result(); err != nil || n < int64(replicas) {
 		return errors.Join(errUnreplicated, err)
+	}
+	if judge != nil {
+		return judge(role)
 	}
 	return ignoreNil(failed)
 }

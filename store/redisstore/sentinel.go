@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ type sentinelRoute struct {
 
 	mu    sync.Mutex
 	now   view                  // of the primary; guarded by mu
+	known attachment            // of its replicas; guarded by mu
 	conns map[*tracked]struct{} // open connections; guarded by mu
 }
 
@@ -37,6 +39,8 @@ type sentinelRoute struct {
 type view struct {
 	addr  string
 	epoch uint64
+	// replacing: this Sentinel is about to make another one primary.
+	replacing bool
 }
 
 func newSentinelRoute(ctx context.Context, a address, o Options) (route, error) {
@@ -106,9 +110,10 @@ func pause(ctx context.Context, early <-chan struct{}, d time.Duration) {
 func (r *sentinelRoute) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout/2)
 	defer cancel()
+	before := r.attachment()
 	var mu sync.Mutex
 	var newest view
-	var answers int
+	var answers, replacing int
 	var errs []error
 	var wg sync.WaitGroup
 	for i, s := range r.sentinels {
@@ -120,6 +125,9 @@ func (r *sentinelRoute) look(ctx context.Context) error {
 				errs = append(errs, fmt.Errorf("%s: %w", r.address.hosts[i], err))
 				return
 			}
+			if v.replacing {
+				replacing++
+			}
 			if answers++; answers == 1 || v.epoch > newest.epoch {
 				newest = v
 			}
@@ -129,7 +137,11 @@ func (r *sentinelRoute) look(ctx context.Context) error {
 	if answers == 0 {
 		return errors.Join(errs...)
 	}
-	r.follow(newest, answers > len(r.sentinels)/2)
+	majority := answers > len(r.sentinels)/2
+	r.follow(newest, majority)
+	if majority && replacing == 0 {
+		r.reassure(before, answers == len(r.sentinels))
+	}
 	return nil
 }
 
@@ -151,7 +163,7 @@ func (r *sentinelRoute) ask(ctx context.Context, s *redis.SentinelClient) (view,
 	if err != nil || len(addr) != 2 {
 		return view{}, errShape
 	}
-	return view{net.JoinHostPort(addr[0], addr[1]), epoch}, nil
+	return view{net.JoinHostPort(addr[0], addr[1]), epoch, strings.Contains(about["flags"], "failover_in_progress")}, nil
 }
 
 // follow takes v for the truth, unless it comes from a minority and a newer one is known, and ends the connections to any
@@ -162,6 +174,9 @@ func (r *sentinelRoute) follow(v view, majority bool) {
 	defer r.mu.Unlock()
 	if v.epoch < r.now.epoch && !majority {
 		return
+	}
+	if v.addr != r.now.addr {
+		r.known = attachment{}
 	}
 	r.now = v
 	for c := range r.conns {
