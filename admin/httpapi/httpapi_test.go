@@ -247,6 +247,14 @@ func TestListen_replacesOnlySockets(t *testing.T) {
 	if err != nil {
 		t.Fatalf("after a kill: %v", err)
 	}
+	if _, err := httpapi.Listen(path); err == nil || !strings.Contains(err.Error(), "another gateway") {
+		t.Errorf("at the socket of a gateway that runs: got %v, want an error that says so", err)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatalf("the socket of the gateway that runs: %v", err)
+	}
+	_ = conn.Close()
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +263,30 @@ func TestListen_replacesOnlySockets(t *testing.T) {
 	}
 	if _, err := httpapi.Listen(path); err == nil {
 		t.Error("a file at the path: got no error")
+	}
+	link := filepath.Join(dir, "link.sock")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := httpapi.Listen(link); err == nil {
+		t.Error("a link at the path: got no error")
+	}
+}
+
+func TestListen_refusesAFolderThatOthersWriteTo(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "gatehouse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for _, mode := range []os.FileMode{0o777, 0o777 | os.ModeSticky} {
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := httpapi.Listen(filepath.Join(dir, "admin.sock")); err == nil || !strings.Contains(err.Error(), "everybody may write") {
+			t.Errorf("%v: got %v, want an error that says so", mode, err)
+		}
 	}
 }
 
