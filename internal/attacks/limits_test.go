@@ -403,7 +403,8 @@ func TestRL12_anOfficeSignsIn(t *testing.T) {
 }
 
 // A flood from as many addresses as it likes keeps the line of the password pool full. What finds no place is refused at once; the owner on
-// a known device has a line of their own, and signs in while it goes on.
+// a known device has a line of their own, and signs in while it goes on. What everybody else's requests feel of it is a speed, which `make
+// bench` measures beside the same gateway at rest ("while 500 logins a second arrive", internal/bench/flood.go).
 func TestRX01_aFloodKeepsNoOwnerOut(t *testing.T) {
 	t.Parallel()
 	const flooders, line = 48, 32                   // the places of strangers

@@ -18,14 +18,15 @@ import (
 
 // conforms runs the suite over a fleet. Its clock, far from the servers', is the suite's.
 func conforms(t *testing.T, f *storetest.Fleet) {
+	f.Calm()
 	storetest.Run(t, func(t *testing.T, now func() time.Time) storetest.Engine {
 		f.FlushAll(t)
-		s := open(t, redisstore.Options{URL: f.URL(), Now: now})
+		s := open(t, redisstore.Options{URL: f.URL(), Now: now, Timeout: unhurried})
 		return storetest.Engine{Store: s, Reopen: func(t *testing.T) storetest.Store {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			return open(t, redisstore.Options{URL: f.URL(), Now: now})
+			return open(t, redisstore.Options{URL: f.URL(), Now: now, Timeout: unhurried})
 		}}
 	})
 }
@@ -84,13 +85,12 @@ func takeAway(t *testing.T, f *storetest.Fleet, s *redisstore.Store, fault strin
 func work(t *testing.T, load *storetest.Load, n int) {
 	t.Helper()
 	done := load.Rounds() + n
-	deadline := time.Now().Add(30 * time.Second)
-	for load.Rounds() < done {
-		if time.Now().After(deadline) {
-			t.Fatal("no work is done any more")
+	storetest.WithinPatience(t, func() error {
+		if load.Rounds() < done {
+			return errors.New("no work is done any more")
 		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return nil
+	})
 }
 
 func TestStore_survivesTheLossOfAPrimaryWithSentinels(t *testing.T) {
@@ -176,7 +176,7 @@ func TestStore_acknowledgesNothingThatNoReplicaHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	replica := storetest.Redis(t, "--replicaof", host+" "+port)
-	s := open(t, redisstore.Options{URL: primary.URL() + "?replicas=1", Timeout: 600 * time.Millisecond})
+	s := open(t, redisstore.Options{URL: primary.URL() + "?replicas=1"})
 	advance := func(keep time.Duration) error {
 		_, _, err := s.Advance(t.Context(), store.TOTPKey("e"), 0, 1, 100, keep)
 		return err
@@ -196,9 +196,10 @@ func TestStore_acknowledgesNothingThatNoReplicaHas(t *testing.T) {
 			t.Errorf("%s that no replica has: %v, want ErrUnavailable and the reason", what, err)
 		}
 	}
-	if _, _, err := s.Advance(t.Context(), "bucket/x", 0, 1, 100, time.Minute); err != nil {
-		t.Errorf("an address's bucket waits for replicas: %v", err)
-	}
+	storetest.WithinPatience(t, func() error { // an address's bucket waits for no replica
+		_, _, err := s.Advance(t.Context(), "bucket/x", 0, 1, 100, time.Minute)
+		return err
+	})
 	if after, _, err := s.Peek(t.Context(), store.TOTPKey("e")); err != nil || after <= before {
 		t.Errorf("the count was %d and is %d, %v; it must not be lower than what was tried", before, after, err)
 	}
@@ -277,7 +278,8 @@ func TestStore_believesTheNewestSentinel(t *testing.T) {
 // Case RD-05: a slot moves while it is written to. Redirections are followed and nothing fails.
 func TestStore_followsAMovingSlot(t *testing.T) {
 	f := storetest.Cluster(t)
-	s := open(t, redisstore.Options{URL: f.URL()})
+	f.Calm()
+	s := open(t, redisstore.Options{URL: f.URL(), Timeout: unhurried})
 	var load storetest.Load
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

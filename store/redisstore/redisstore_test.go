@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// unhurried is the timeout of stores whose answers are tested and not their haste: on a busy machine a server may be silent for seconds.
+const unhurried = time.Minute
+
 func open(t *testing.T, o redisstore.Options) *redisstore.Store {
 	t.Helper()
 	if o.Now == nil {
@@ -40,13 +43,13 @@ func TestStore_conforms(t *testing.T) {
 	server := storetest.Redis(t)
 	storetest.Run(t, func(t *testing.T, now func() time.Time) storetest.Engine {
 		server.MustDo("FLUSHALL")
-		s := open(t, redisstore.Options{URL: server.URL(), Now: now})
+		s := open(t, redisstore.Options{URL: server.URL(), Now: now, Timeout: unhurried})
 		return storetest.Engine{Store: s, Reopen: func(t *testing.T) storetest.Store {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			server.Restart()
-			return open(t, redisstore.Options{URL: server.URL(), Now: now})
+			return open(t, redisstore.Options{URL: server.URL(), Now: now, Timeout: unhurried})
 		}}
 	})
 }
@@ -106,7 +109,7 @@ func TestStore_answersInTimeWhateverTheServerDoes(t *testing.T) {
 	for name, fault := range map[string]func(){
 		"refused":            proxy.Refuse,
 		"black hole":         proxy.BlackHole,
-		"slow":               func() { proxy.Delay(10 * time.Second) },
+		"slow":               func() { proxy.Delay(time.Minute) },
 		"reset before reply": proxy.ResetBeforeReply,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +117,7 @@ func TestStore_answersInTimeWhateverTheServerDoes(t *testing.T) {
 			begun := time.Now()
 			storetest.WantUnavailable(t, t.Context(), s)
 			const calls = 12
-			if took := time.Since(begun); took > calls*timeout*3/2 {
+			if took := time.Since(begun); took > calls*timeout+10*time.Second { // one that waits for the server takes longer, whatever else the machine does
 				t.Errorf("%d calls took %s, want at most %s each", calls, took, timeout)
 			}
 			if _, err := redisstore.Open(t.Context(), redisstore.Options{URL: proxy.URL(), Now: time.Now, Timeout: timeout}); !errors.Is(err, store.ErrUnavailable) {
@@ -470,7 +473,7 @@ func TestStore_noticesWhileWaitingThatTheServerIsGone(t *testing.T) {
 		if !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("Read: %v, want ErrUnavailable", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a reader that waits does not notice that the server is gone")
 	}
 }

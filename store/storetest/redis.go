@@ -122,6 +122,9 @@ func (s *Server) start() {
 	s.t.Fatalf("redis-server does not answer; it says:\n%s", s.log)
 }
 
+// replyTime is how long Do waits: a server that is stopped says nothing, and whoever looks for one that does goes on to the next.
+const replyTime = 10 * time.Second
+
 // Do sends one command on a connection of its own and returns the reply: the text of a string, else its first line as it came, for
 // tests that look behind the engine's back or change the server's configuration.
 func (s *Server) Do(args ...string) (string, error) {
@@ -130,7 +133,7 @@ func (s *Server) Do(args ...string) (string, error) {
 		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(replyTime)); err != nil {
 		return "", err
 	}
 	var b strings.Builder
