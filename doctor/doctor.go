@@ -2,7 +2,7 @@
 // whether they can be reached around the gateway.
 //
 // It promises: every finding says what, why it matters and what to do; nothing is changed anywhere; it connects to the gateway's own names
-// and to the configured upstream hosts and to nobody else; the scan is bounded in hosts, ports, connections at a time and time; and it
+// and to the configured upstream hosts, of which this machine may be one, and to nobody else; the scan is bounded in hosts, ports, connections at a time and time; and it
 // needs no running gateway, whose absence is a finding like any other.
 package doctor
 
@@ -58,8 +58,10 @@ type Options struct {
 	NoScan bool
 	// Ports replaces the ports that are scanned beside the configured ones; nil for those of [Ports].
 	Ports []int
-	Roots *x509.CertPool // of the gateway's certificate; nil: the system's
-	Now   func() time.Time
+	// Addresses replaces the addresses of this machine at which apps on loopback should not listen; nil for those of its interfaces.
+	Addresses []netip.Addr
+	Roots     *x509.CertPool // of the gateway's certificate; nil: the system's
+	Now       func() time.Time
 }
 
 // patience bounds each single question.

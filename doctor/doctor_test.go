@@ -183,7 +183,8 @@ func TestExamine_needsNoRunningGateway(t *testing.T) {
 	wants(t, "one behind a wrong name", examine(t, elsewhere), [2]string{"gateway", "it answers on " + running.Origin.Host + " but not at"})
 }
 
-// Every port that accepts is a finding: that of the app, and others of its host; and what listens nowhere is none.
+// Every port that accepts is a finding: that of the app, and others of its host; and what listens nowhere is none. The host is 0.0.0.0, at
+// which this machine answers too and which is no address of loopback.
 func TestExamine_findsWaysAroundTheGateway(t *testing.T) {
 	t.Parallel()
 	listen := func() (net.Listener, int) {
@@ -199,7 +200,7 @@ func TestExamine_findsWaysAroundTheGateway(t *testing.T) {
 	_, database := listen()
 	closed, gone := listen()
 	_ = closed.Close()
-	u, _ := url.Parse(app.URL)
+	u, _ := url.Parse(strings.Replace(app.URL, "127.0.0.1", "0.0.0.0", 1))
 	external, _ := url.Parse("http://localhost:1")
 	o := doctor.Options{External: external, Upstreams: []doctor.Upstream{{Route: "wiki", URL: u}}, Ports: []int{database, gone}, Now: time.Now}
 	want := [][2]string{{"around the gateway", ":" + u.Port() + ", the app of route wiki"}, {"around the gateway", ":" + strconv.Itoa(database) + " accepts"}}
@@ -221,6 +222,59 @@ func TestExamine_findsWaysAroundTheGateway(t *testing.T) {
 	for _, f := range examine(t, o) {
 		if f.Check == "around the gateway" && !f.OK {
 			t.Errorf("nothing listens: %+v", f)
+		}
+	}
+}
+
+// An app that listens on loopback alone is what it should be; one that listens at the machine's other addresses too is a finding.
+func TestExamine_letsAppsListenOnLoopback(t *testing.T) {
+	t.Parallel()
+	external, _ := url.Parse("http://localhost:1")
+	for listen, want := range map[string][][2]string{
+		"127.0.0.1:0": nil, "0.0.0.0:0": {{"around the gateway", "the app of route wiki listens at 127.0.0.2:"}},
+	} {
+		listener, err := net.Listen("tcp4", listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Minute}
+		go func() { _ = app.Serve(listener) }()
+		t.Cleanup(func() { _ = app.Close() })
+		for _, host := range []string{"127.0.0.1", "localhost", "wiki.localhost"} {
+			u := &url.URL{Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(listener.Addr().(*net.TCPAddr).Port))}
+			found := examine(t, doctor.Options{
+				External: external, Upstreams: []doctor.Upstream{{Route: "wiki", URL: u}}, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, Now: time.Now,
+			})
+			found = slices.DeleteFunc(found, func(f doctor.Finding) bool { return f.Check != "around the gateway" })
+			wants(t, listen+" as "+host, found, want...)
+			if len(found) != 1 {
+				t.Errorf("%s as %s: said %v", listen, host, found)
+			}
+		}
+	}
+}
+
+// An app that has no HEAD is asked with GET, and one that has is not asked twice.
+func TestExamine_asksAppsWithoutHead(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []int{http.StatusNotImplemented, http.StatusMethodNotAllowed, http.StatusNotFound} {
+		var asked []string
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = append(asked, r.Method)
+			if r.Method == http.MethodHead {
+				w.WriteHeader(refused)
+			}
+		}))
+		t.Cleanup(app.Close)
+		u, _ := url.Parse(app.URL)
+		external, _ := url.Parse("http://localhost:1")
+		found := examine(t, doctor.Options{External: external, Upstreams: []doctor.Upstream{{Route: "wiki", URL: u}}, NoScan: true, Now: time.Now})
+		says, methods := "answers: 200", []string{"HEAD", "GET"}
+		if refused == http.StatusNotFound {
+			says, methods = "answers: 404", methods[:1]
+		}
+		if last := found[len(found)-1]; !strings.Contains(last.What, says) || !slices.Equal(asked, methods) {
+			t.Errorf("%d: said %q after %v", refused, last.What, asked)
 		}
 	}
 }

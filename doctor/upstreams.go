@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,16 +65,24 @@ func (u Upstream) ask(ctx context.Context) (string, error) {
 		}
 		return "connected", conn.Close()
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodHead, u.URL.String()+"/", nil)
-	if err != nil {
-		return "", err
-	}
 	transport := &http.Transport{TLSClientConfig: u.TLS, DisableKeepAlives: true}
-	response, err := transport.RoundTrip(r)
-	if err != nil {
-		return "", err
+	status := ""
+	for _, method := range []string{http.MethodHead, http.MethodGet} { // some apps have no HEAD
+		r, err := http.NewRequestWithContext(ctx, method, u.URL.String()+"/", nil)
+		if err != nil {
+			return "", err
+		}
+		response, err := transport.RoundTrip(r)
+		if err != nil {
+			return "", err
+		}
+		_ = response.Body.Close() // unread: the status says it all
+		status = response.Status
+		if response.StatusCode != http.StatusNotImplemented && response.StatusCode != http.StatusMethodNotAllowed {
+			break
+		}
 	}
-	return response.Status, response.Body.Close()
+	return status, nil
 }
 
 func (u Upstream) address() string {
@@ -105,6 +115,10 @@ func (e *examination) around(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
 	for _, host := range hosts {
+		if onLoopback(ctx, host) {
+			e.beside(ctx, routes[host])
+			continue
+		}
 		ports := e.Ports
 		if ports == nil {
 			ports = Ports()
@@ -121,6 +135,55 @@ func (e *examination) around(ctx context.Context) {
 	}
 }
 
+// onLoopback reports whether a host is this machine and nothing that others could reach: what listens there is as it should be.
+func onLoopback(ctx context.Context, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", resolvable(strings.Trim(host, "[]")))
+	other := func(a netip.Addr) bool { return !a.Unmap().IsLoopback() }
+	return err == nil && len(addresses) > 0 && !slices.ContainsFunc(addresses, other)
+}
+
+// beside looks whether apps on loopback listen at the machine's other addresses too: only these can be reached from elsewhere.
+func (e *examination) beside(ctx context.Context, routes map[int]string) {
+	const check = "around the gateway"
+	addresses := e.Addresses
+	if addresses == nil {
+		addresses = ownAddresses()
+	}
+	ports := slices.Sorted(maps.Keys(routes))
+	free := true
+	for _, address := range addresses {
+		for _, port := range scan(ctx, address.String(), ports) {
+			free = false
+			e.finding(check, fmt.Sprintf("the app of route %s listens at %s too, and not on loopback alone", routes[port], netip.AddrPortFrom(address, uint16(port))),
+				"who reaches the app around the gateway needs no login, and can send any Remote-User",
+				fmt.Sprintf("let the app listen on 127.0.0.1:%d; a container, publish as 127.0.0.1:%d:PORT. Where a firewall refuses everybody else it is none", port, port))
+		}
+	}
+	if free {
+		e.ok(check, "what listens on loopback alone (route %s) cannot be reached from elsewhere", named(routes))
+	}
+}
+
+// named lists routes.
+func named(routes map[int]string) string {
+	return strings.Join(slices.Compact(slices.Sorted(maps.Values(routes))), ", ")
+}
+
+// ownAddresses are those of this machine but loopback, and link-local ones, which mean nothing without an interface.
+func ownAddresses() []netip.Addr {
+	all, _ := net.InterfaceAddrs() // none is found where none can be listed
+	var own []netip.Addr
+	for _, one := range all {
+		prefix, err := netip.ParsePrefix(one.String())
+		if addr := prefix.Addr().Unmap(); err == nil && !addr.IsLoopback() && !addr.IsLinkLocalUnicast() {
+			own = append(own, addr)
+		}
+	}
+	return own
+}
+
 // report says what the open ports of a host mean.
 func (e *examination) report(host string, routes map[int]string, open []int, scanned int) {
 	const check = "around the gateway"
@@ -129,7 +192,7 @@ func (e *examination) report(host string, routes map[int]string, open []int, sca
 		if route, is := routes[port]; is {
 			e.finding(check, fmt.Sprintf("%s, the app of route %s, accepts connections from here", address, route),
 				"who reaches the app around the gateway needs no login, and can send any Remote-User",
-				fmt.Sprintf("let only the gateway connect: the app on loopback or a Unix-only network, or a firewall rule, as in: nft add rule inet filter input ip saddr != GATEWAY tcp dport %d drop. "+
+				fmt.Sprintf("let only the gateway connect: the app on loopback or in a network of its own, or a firewall rule, as in: nft add rule inet filter input ip saddr != GATEWAY tcp dport %d drop. "+
 					"From the gateway's own machine this port must be open: there, run with --no-scan", port))
 			continue
 		}

@@ -28,8 +28,8 @@ store, audit folder, root key, forwarded headers, the apps, and whether an app c
 variables of 'gatehouse serve', changes nothing, and exits with 1 if it found anything.
 
 The last look is a TCP connect scan of the upstream hosts of the configuration, and of nothing else: their configured ports, 1 to 1024, and some at which
-apps listen by default. What it finds depends on where it is run. On a machine of your users it should find nothing. On the gateway's own machine the
-apps' ports must be open: run it there with --no-scan.`,
+apps listen by default. What it finds depends on where it is run. On a machine of your users it should find nothing. From the gateway's own machine apps
+of other machines must be open: run it there with --no-scan. An app on loopback is no finding, unless it listens at the machine's other addresses too.`,
 		Example: `  gatehouse doctor --config /etc/gatehouse/gatehouse.yaml
   gatehouse doctor --no-scan -o json`,
 		Args: takes(),
