@@ -173,8 +173,9 @@ func (m *Manager) firstSight(ctx context.Context, e *entry, c token.Claims, now 
 		return Principal{}, unavailable("read session", err)
 	case !doc.alive(now):
 		return Principal{}, ErrNoSession
-	case c.AuthTime.Unix() < time.UnixMicro(doc.AuthTime).Unix():
-		return Principal{}, errOvertaken // the token is of before a step-up: the session's freshness is not its
+	case c.AuthTime.Unix() != time.UnixMicro(doc.AuthTime).Unix():
+		// The token is of before a step-up: the session's freshness is not its. It tells of a later time where the clock was ahead.
+		return Principal{}, errOvertaken
 	}
 	p := doc.principal(session)
 	p.Bearer = e.purpose == token.BearerToken

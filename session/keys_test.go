@@ -181,7 +181,7 @@ func TestManager_endsVerifiedTokensWithTheirKey(t *testing.T) {
 	now := h.clock.Now()
 	raw, err := old.Sign(token.CookieToken, token.Claims{
 		ID: "x", Issuer: login, Audience: wiki, Subject: p.UserID, SessionID: p.SessionID,
-		AuthTime: now, IssuedAt: now, ExpiresAt: now.Add(5 * time.Minute),
+		AuthTime: p.AuthTime, IssuedAt: now, ExpiresAt: now.Add(5 * time.Minute),
 	})
 	if err != nil {
 		t.Fatal(err)

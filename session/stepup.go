@@ -97,13 +97,16 @@ func (m *Manager) stepped(ctx context.Context, p presented, s StepUp, now time.T
 		return document{}, 0, err
 	}
 	doc = doc.withChain(p.host, chain{Generation: generation, Device: p.device, StepUp: true, Renewed: doc.age(now)})
-	doc.Methods, doc.AuthTime = union(doc.Methods, s.Methods), later(s.AuthTime, time.UnixMicro(doc.AuthTime)).UnixMicro()
+	doc.Methods, doc.AuthTime = union(doc.Methods, s.Methods), later(s.AuthTime, time.UnixMicro(doc.AuthTime), now).UnixMicro()
 	return doc, version, m.tellStepUp(ctx, p, doc.AuthTime)
 }
 
 // later returns when a factor was presented, in a second after the former one: tokens count in seconds, and one of before must not
-// read like one of after.
-func later(at, former time.Time) time.Time {
+// read like one of after. What a clock that was ahead wrote down is no measure: nobody would be fresh until that time comes.
+func later(at, former, now time.Time) time.Time {
+	if !believable(former, now) {
+		return at
+	}
 	if next := former.Truncate(time.Second).Add(time.Second); at.Before(next) {
 		return next
 	}
@@ -132,7 +135,7 @@ func (m *Manager) tellStepUp(ctx context.Context, p presented, at int64) error {
 	return m.apply(text)
 }
 
-// SteppedUp reports whether the session is fresher than a principal says, as it is for the moment until every gateway was told:
+// SteppedUp reports whether the session has got another factor than a principal tells of, as it has for the moment until every gateway was told:
 // Renew brings what it became. It returns ErrNoSession or ErrUnavailable.
 func (m *Manager) SteppedUp(ctx context.Context, p Principal) (bool, error) {
 	who, ok := p.subject()
@@ -140,5 +143,5 @@ func (m *Manager) SteppedUp(ctx context.Context, p Principal) (bool, error) {
 		return false, ErrNoSession
 	}
 	doc, _, err := m.live(ctx, handle{user: who.user, session: who.session}, m.o.Now())
-	return doc.AuthTime > p.AuthTime.UnixMicro(), err
+	return err == nil && doc.AuthTime != p.AuthTime.UnixMicro(), err
 }

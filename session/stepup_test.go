@@ -295,3 +295,36 @@ func TestManager_SteppedUp(t *testing.T) {
 	_, err = behind.SteppedUp(t.Context(), held)
 	wantErr(t, "without a store", err, session.ErrUnavailable)
 }
+
+// A session that was begun by a clock that was ahead of the truth, and the clock put right. A factor that is shown now counts now, and what
+// was handed out before is of another time and worth nothing, as after every step-up.
+func TestManager_StepUp_afterTheClockWasAhead(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	here, there := h.running(t), h.running(t)
+	h.clock.move(2 * time.Hour)
+	b := newJar(h.signIn(t, here, alice).Cookies).known("laptop")
+	h.clock.move(-2 * time.Hour)
+	b = b.noAccess()
+	b.renewOK(t, here) // a token of now that tells of a factor to come
+	old, kept := b.copy(), b.copy()
+	held, err := authenticate(t, there, kept.request())
+	if err != nil || !held.AuthTime.After(h.clock.Now()) {
+		t.Fatalf("before: %v since %v", err, held.AuthTime)
+	}
+	p := b.stepUpOK(t, h, here)
+	if !p.AuthTime.Equal(h.clock.Now()) {
+		t.Errorf("fresh since %v, want %v", p.AuthTime, h.clock.Now())
+	}
+	if p, err := authenticate(t, here, b.request()); err != nil || !p.AuthTime.Equal(h.clock.Now()) {
+		t.Errorf("the new token: %v since %v", err, p.AuthTime)
+	}
+	if p, err := authenticate(t, here, old.request()); err == nil && p.AuthTime.Equal(h.clock.Now()) {
+		t.Error("the old token is as fresh")
+	}
+	_, err = authenticate(t, h.gateway(t), old.request())
+	wantErr(t, "the old token where it was never seen", err, session.ErrExpired)
+	if up, err := there.SteppedUp(t.Context(), held); !up || err != nil {
+		t.Errorf("where the old token is known: stepped up %v, %v", up, err)
+	}
+}
