@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	// watchAfter is when a request begins to watch its session's end. Most are answered long before, and cost no watcher;
-	// the rest are still cut well within the second that a revocation may take.
-	watchAfter = 200 * time.Millisecond
 	// cookiesWithin is how old the cookies of a renewal may be when the answer begins that brings them: well below the time within
 	// which session.Manager takes a former handle for one that is still on its way.
 	cookiesWithin = 10 * time.Second
@@ -108,14 +105,11 @@ func (x *exchange) serve() {
 	x.Context, x.end = context.WithCancelCause(x.in.Context())
 	x.security = x.Header()[headerSecurity]
 	in := x.incoming()
-	timer := x.watch()
+	x.proxy.lookout.add(x)
 	defer func() {
-		if timer.Stop() {
-			x.watching.Done()
-		}
 		x.end(nil)
 		x.moveTo(nil)
-		x.watching.Wait() // the connection may serve another request next: nobody may cut it late
+		x.proxy.lookout.remove(x) // the connection may serve another request next: nobody may cut it late
 		x.proxy.observe(x.route, x.code)
 	}()
 	x.route.forward.ServeHTTP(x, in)
@@ -269,95 +263,6 @@ func (x *exchange) blame(err error) problem.Code {
 	return problem.UpstreamUnavailable
 }
 
-// watch cuts the exchange when its session ends, whether somebody ended it or its time is over, and when the app lets it wait for its
-// answer. net/http would do the latter with a timer for every request. The timer that watch returns must be stopped, and counts in
-// watching until then.
-func (x *exchange) watch() *time.Timer {
-	x.watching.Add(1)
-	after := min(watchAfter, x.route.patience)
-	return time.AfterFunc(after, func() {
-		defer x.watching.Done()
-		x.takeTime()
-		var ended <-chan struct{}
-		var over <-chan time.Time // its time is over
-		if x.signedIn {
-			limit := time.NewTimer(x.who.ExpiresAt.Sub(x.proxy.now()))
-			defer limit.Stop()
-			ended, over = x.proxy.sessions.Ended(x.who), limit.C
-		}
-		late := time.NewTimer(x.route.patience - after)
-		defer late.Stop()
-		var sent <-chan struct{}
-		if x.upload != nil { // the app's time begins when it has the whole request
-			sent = x.upload.sent
-			late.Stop()
-		}
-		for {
-			select {
-			case <-sent:
-				sent = nil
-				late.Reset(x.route.patience)
-			case <-late.C:
-				if !x.begins.Load() {
-					x.end(errLate)
-				}
-			case <-x.Done():
-				return
-			case <-ended:
-				x.sessionEnded()
-				return
-			case <-over:
-				x.sessionEnded()
-				return
-			}
-		}
-	})
-}
-
-// takeTime lifts the time that the listener gives a request until it is known that it may pass: from here on a body takes as long
-// as it takes. Requests that are over before the watch begins are so within any such time, and need no call to lift it.
-func (x *exchange) takeTime() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.unread && !x.hijacked {
-		_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(time.Time{}) // not supported: there is none to lift
-	}
-}
-
-// stopReading has net/http give up the rest of a body, for which it would wait: a client that stalls never sends it.
-func (x *exchange) stopReading() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.unread = true
-	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(longAgo()) // not supported: it waits
-}
-
-// sessionEnded stops what flows in both directions. Cancelling ends the conversation with the app; the deadlines free
-// whoever waits for the client, who may neither send nor read. An answer that has not begun can still be a 401.
-func (x *exchange) sessionEnded() {
-	x.mu.Lock()
-	x.cut = true
-	begun := x.begun
-	x.mu.Unlock()
-	x.end(errSessionEnded)
-	client := http.NewResponseController(x.ResponseWriter)
-	_ = client.SetReadDeadline(longAgo()) // where a deadline is not supported, cancelling is what there is
-	if begun {
-		_ = client.SetWriteDeadline(longAgo())
-	}
-}
-
-// begin notes that the final answer begins; if the session ended in this very moment, there is none.
-func (x *exchange) begin() {
-	x.mu.Lock()
-	x.begun = true
-	cut := x.cut
-	x.mu.Unlock()
-	if cut {
-		panic(http.ErrAbortHandler)
-	}
-}
-
 // WriteHeader implements http.ResponseWriter.
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
@@ -368,6 +273,9 @@ func (x *exchange) WriteHeader(status int) {
 	if x.interim++; x.interim > maxInterim {
 		x.end(errInterim)
 		return
+	}
+	if status == http.StatusContinue {
+		return // the app gets the body now, and net/http says this to a client that waits for it when it is read
 	}
 	if x.in.ProtoAtLeast(1, 1) { // RFC 9110, section 15.2: never to an HTTP/1.0 client
 		h := x.Header()
@@ -423,6 +331,3 @@ func (c *activeConn) CloseWrite() error {
 
 // Unwrap is for http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
-
-// longAgo is a deadline that has passed by every clock.
-func longAgo() time.Time { return time.Unix(1, 0) }

@@ -107,6 +107,7 @@ type Proxy struct {
 	requestID  func(*http.Request) string
 	now        func() time.Time
 	logger     *slog.Logger
+	lookout    lookout // for requests that take long
 }
 
 // New makes a Proxy. It returns an error if an option is missing, and one that names the route if something is not what [Route] says.
