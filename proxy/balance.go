@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -29,7 +31,7 @@ const (
 // than refusing.
 //
 // A request is sent to another upstream only where no connection could be made, so that not a byte of it can have been acted on. Beneath that
-// net/http repeats, to the same upstream, safe requests without a body that met a kept connection which the app had just closed.
+// safe requests without a body that met a kept connection which the app had just closed are repeated to the same upstream.
 //
 // It is the http.RoundTripper of requests that belong to an exchange.
 type balancer struct {
@@ -43,6 +45,7 @@ type balancer struct {
 // upstream is one address of an app.
 type upstream struct {
 	address   url.URL
+	http1     *http1 // for most requests; nil if the app does not speak it, or speaks TLS
 	transport *http.Transport
 
 	open     atomic.Int64 // requests under way
@@ -70,6 +73,9 @@ func newBalancer(r Route, now func() time.Time, logger *slog.Logger) (*balancer,
 				withTLS = newTransport(r, false)
 			}
 			u.transport = withTLS
+			if address.Scheme == "http" {
+				u.http1 = &http1{host: net.JoinHostPort(address.Hostname(), cmp.Or(address.Port(), "80")), dial: withTLS.DialContext, keepFor: withTLS.IdleConnTimeout}
+			}
 		case "h2c":
 			if cleartext == nil {
 				cleartext = newTransport(r, true)
@@ -87,13 +93,16 @@ func newBalancer(r Route, now func() time.Time, logger *slog.Logger) (*balancer,
 func (b *balancer) close() {
 	for _, u := range b.all {
 		u.transport.CloseIdleConnections()
+		if u.http1 != nil {
+			u.http1.close()
+		}
 	}
 }
 
 // RoundTrip implements http.RoundTripper.
 func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if len(b.all) == 1 { // rewrite has made it for this one, and there is no other whose health could matter
-		return b.all[0].transport.RoundTrip(r)
+		return b.all[0].RoundTrip(r)
 	}
 	x := exchangeOf(r)
 	var tried uint64
@@ -102,7 +111,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		tried |= bit
 		x.moveTo(u)
 		attempt, reached := b.address(r, x, u)
-		answer, err := u.transport.RoundTrip(attempt)
+		answer, err := u.RoundTrip(attempt)
 		switch {
 		case err == nil && !failed(answer.StatusCode):
 			b.succeeded(r.Context(), u)
@@ -120,12 +129,20 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// RoundTrip implements http.RoundTripper.
+func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
+	if u.http1 != nil && isHTTP1(r) {
+		return u.http1.RoundTrip(r)
+	}
+	return u.transport.RoundTrip(r)
+}
+
 // address makes a request for an upstream. reached tells whether there was a connection on which it could have been sent.
 func (b *balancer) address(r *http.Request, x *exchange, u *upstream) (attempt *http.Request, reached *atomic.Bool) {
 	reached = new(atomic.Bool)
 	trace := &httptrace.ClientTrace{
 		GotConn:      func(httptrace.GotConnInfo) { reached.Store(true) },
-		WroteHeaders: func() { reached.Store(true) },
+		WroteHeaders: func() { reached.Store(true) }, // http1 says no more than this
 	}
 	attempt = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	at := *r.URL

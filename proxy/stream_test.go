@@ -213,20 +213,22 @@ func TestProxy_appThatFails(t *testing.T) {
 			t.Parallel()
 			up := wiretest.NewScripted(t, tt.reply)
 			g := newGate(t, up.URL, func(o *proxy.Options) { o.Routes[0].AnswerTimeout = 300 * time.Millisecond })
-			answers := g.send(t, "POST /a HTTP/1.1\r\n"+signedIn+"Content-Length: 2\r\n\r\nhi")
-			if tt.want == 0 {
-				// Nothing at all, or less than was announced, and then the end of the connection.
-				if !answers.Broken && (!answers.Closed || len(answers.All) > 0) {
-					t.Fatalf("a broken answer was passed on as whole: %+v", answers)
+			for _, request := range []string{"GET /a HTTP/1.1\r\n" + signedIn + "\r\n", "POST /a HTTP/1.1\r\n" + signedIn + "Content-Length: 2\r\n\r\nhi"} {
+				answers := g.send(t, request)
+				if tt.want == 0 {
+					// Nothing at all, or less than was announced, and then the end of the connection.
+					if !answers.Broken && (!answers.Closed || len(answers.All) > 0) {
+						t.Fatalf("%s: a broken answer was passed on as whole: %+v", request[:4], answers)
+					}
+					continue
 				}
-				return
-			}
-			got := answers.All[0]
-			if got.StatusCode != tt.want || len(answers.All) != 1 || !strings.Contains(answers.Bodies[0], tt.code) {
-				t.Fatalf("got %d %s, want %d", got.StatusCode, answers.Bodies[0], tt.want)
-			}
-			if tt.want >= 500 && (got.Header.Get("Cache-Control") != "no-store" || !strings.Contains(answers.Bodies[0], "request-1")) {
-				t.Errorf("got %v %s", got.Header, answers.Bodies[0])
+				got := answers.All[0]
+				if got.StatusCode != tt.want || len(answers.All) != 1 || !strings.Contains(answers.Bodies[0], tt.code) {
+					t.Fatalf("%s: got %d %s, want %d", request[:4], got.StatusCode, answers.Bodies[0], tt.want)
+				}
+				if tt.want >= 500 && (got.Header.Get("Cache-Control") != "no-store" || !strings.Contains(answers.Bodies[0], "request-1")) {
+					t.Errorf("%s: got %v %s", request[:4], got.Header, answers.Bodies[0])
+				}
 			}
 		})
 	}
@@ -267,8 +269,9 @@ func TestProxy_appThatLeavesDuringAnUpload(t *testing.T) {
 func TestProxy_clientThatLeaves(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]string{
-		"waiting":         "GET /stream HTTP/1.1\r\n" + signedIn + "\r\n",
-		"during the body": "POST /a HTTP/1.1\r\n" + signedIn + "Content-Length: 1000\r\n\r\nhello",
+		"waiting":          "GET /stream HTTP/1.1\r\n" + signedIn + "\r\n",
+		"waiting for more": "POST /stream HTTP/1.1\r\n" + signedIn + "Content-Length: 2\r\n\r\nhi",
+		"during the body":  "POST /a HTTP/1.1\r\n" + signedIn + "Content-Length: 1000\r\n\r\nhello",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
