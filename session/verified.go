@@ -53,34 +53,55 @@ type entry struct {
 }
 
 // verified are the tokens that were verified in step with the feed, until they expire. They are removed when somebody presents
-// them after their end or revocation, and by sweep. A reader follows one pointer and takes no lock, so cores that serve the same
+// them after their end or revocation, and by sweep. A reader follows two pointers and takes no lock, so cores that serve the same
 // session do not fight for a cache line.
 type verified struct {
-	most   int64
-	count  atomic.Int64
-	epoch  atomic.Uint64 // counts how often everything was forgotten
-	places []place       // a power of two
-	locks  [shards]sync.Mutex
+	most  int64
+	count atomic.Int64
+	epoch atomic.Uint64 // counts how often everything was forgotten
+	size  int           // places of a shard; a power of two
+	parts [shards]shard
 }
 
-// place holds the entries whose keys lead here; written under locks[index%shards].
+// shard is a part of the table with a lock of its own. Its places are there once it has held anything: a gateway that serves few people
+// takes little memory.
+type shard struct {
+	mu     sync.Mutex // guards what is written
+	places atomic.Pointer[[]place]
+}
+
+// place holds the entries whose keys lead here.
 type place [ways]atomic.Pointer[entry]
 
 func newVerified(most int) *verified {
-	n := shards
-	for n*3 < most {
-		n *= 2
+	size := 1
+	for size*shards*3 < most {
+		size *= 2
 	}
-	return &verified{most: int64(most), places: make([]place, n)}
+	return &verified{most: int64(most), size: size}
 }
 
-// index is where a key leads. Keys are random, so any of their bytes spread them.
-func (v *verified) index(key tokenKey) int {
-	return int(binary.LittleEndian.Uint32(key[:4])) & (len(v.places) - 1)
+// find is where a key leads. Keys are random, so any of their bytes spread them.
+func (v *verified) find(key tokenKey) (in *shard, at int) {
+	n := int(binary.LittleEndian.Uint32(key[:4]))
+	return &v.parts[n%shards], n / shards & (v.size - 1)
+}
+
+// at is a place of the shard; nil if it never held anything.
+func (s *shard) at(n int) *place {
+	places := s.places.Load()
+	if places == nil {
+		return nil
+	}
+	return &(*places)[n]
 }
 
 func (v *verified) get(key tokenKey) *entry {
-	p := &v.places[v.index(key)]
+	in, at := v.find(key)
+	p := in.at(at)
+	if p == nil {
+		return nil
+	}
 	for i := range p {
 		if e := p[i].Load(); e != nil && e.key == key {
 			return e
@@ -92,14 +113,17 @@ func (v *verified) get(key tokenKey) *entry {
 // put remembers a token, unless everything was forgotten since epoch was read: what was learned about its session may be older
 // than the gap (TestManager_forgetsWhatItLearnedBeforeAGap).
 func (v *verified) put(e *entry, epoch uint64) {
-	at := v.index(e.key)
-	lock := &v.locks[at%shards]
-	lock.Lock()
-	defer lock.Unlock()
+	in, at := v.find(e.key)
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if v.epoch.Load() != epoch {
 		return
 	}
-	p := &v.places[at]
+	if in.places.Load() == nil {
+		places := make([]place, v.size)
+		in.places.Store(&places)
+	}
+	p := in.at(at)
 	free := -1
 	for i := range p {
 		switch held := p[i].Load(); {
@@ -113,7 +137,7 @@ func (v *verified) put(e *entry, epoch uint64) {
 	if free < 0 {
 		free = p.soonest()
 		v.count.Add(-1)
-	} else if v.count.Load() >= v.most && !v.evict(at) {
+	} else if v.count.Load() >= v.most && !v.evict(in, at) {
 		return
 	}
 	p[free].Store(e)
@@ -131,27 +155,29 @@ func (p *place) soonest() int {
 	return at
 }
 
-// evict forgets one token of a place that the same lock guards, the nearest one that has any; false if none has.
-func (v *verified) evict(at int) bool {
-	for range len(v.places) / shards {
-		p := &v.places[at]
+// evict forgets one token of a shard whose lock is held, of the nearest place that has any; false if none has.
+func (v *verified) evict(in *shard, at int) bool {
+	for range v.size {
+		p := in.at(at)
 		if i := p.soonest(); i >= 0 {
 			p[i].Store(nil)
 			v.count.Add(-1)
 			return true
 		}
-		at = (at + shards) % len(v.places)
+		at = (at + 1) % v.size
 	}
 	return false
 }
 
 // remove forgets an entry, and not another one of the same token.
 func (v *verified) remove(e *entry) {
-	at := v.index(e.key)
-	lock := &v.locks[at%shards]
-	lock.Lock()
-	defer lock.Unlock()
-	p := &v.places[at]
+	in, at := v.find(e.key)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	p := in.at(at)
+	if p == nil {
+		return
+	}
 	for i := range p {
 		if p[i].CompareAndSwap(e, nil) {
 			v.count.Add(-1)
@@ -166,17 +192,24 @@ func (v *verified) forget() {
 }
 
 func (v *verified) removeIf(gone func(*entry) bool) {
-	for shard := range v.locks {
-		v.locks[shard].Lock()
-		for at := shard; at < len(v.places); at += shards {
-			p := &v.places[at]
-			for i := range p {
-				if e := p[i].Load(); e != nil && gone(e) {
-					p[i].Store(nil)
-					v.count.Add(-1)
-				}
+	for i := range v.parts {
+		v.removeFrom(&v.parts[i], gone)
+	}
+}
+
+func (v *verified) removeFrom(in *shard, gone func(*entry) bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for at := range v.size {
+		p := in.at(at)
+		if p == nil {
+			return
+		}
+		for i := range p {
+			if e := p[i].Load(); e != nil && gone(e) {
+				p[i].Store(nil)
+				v.count.Add(-1)
 			}
 		}
-		v.locks[shard].Unlock()
 	}
 }
