@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -56,7 +57,7 @@ const headroom = 32 << 20
 func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (configs.Config, error)) error {
 	config := loaded.Config
 	// The collector starts when the heap has doubled. A gateway at work leaves some 10 KiB behind for every request over a heap of some
-	// 12 MiB, most of it word lists of the password policy, and would go through these again and again. This is never touched, so it takes
+	// 8 MiB, most of it word lists of the password policy, and would go through these again and again. This is never touched, so it takes
 	// address space and no memory, and counts for the heap's size only; GOGC would multiply a large heap too.
 	untouched := make([]byte, headroom)
 	defer runtime.KeepAlive(untouched)
@@ -90,6 +91,8 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 		summary.Listen = public.String()
 		fmt.Fprint(m.out, startScreen(summary))
 		manager.send("READY=1")
+		// What only the start needed, such as the word lists as they are stored, would stay until there is as much again.
+		beside.Go(debug.FreeOSMemory)
 		beside.Go(func() { again.run(serving, signals) })
 		beside.Go(func() {
 			<-serving.Done()
