@@ -1,14 +1,20 @@
 package pagestest_test
 
 import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"gatehouse/configs"
 	"gatehouse/internal/browsertest"
 	"gatehouse/internal/gatewaytest"
+	"gatehouse/problem"
+	"gatehouse/web"
 )
 
 // TestSetup_ofSomebodyWithoutScripts goes from the first screen's link to the end with nothing but the keyboard, an authenticator
@@ -126,7 +132,7 @@ func TestScreenshots_areDrawn(t *testing.T) {
 		}
 	}})
 	browser := browsertest.Start(t, "MAP localhost:8080 "+listener)
-	for _, s := range append(stories(t, g), faults(g)...) {
+	for _, s := range append(stories(t, g), faults(t, g)...) {
 		if !keeping() && !slices.Contains(pictured, s.name) {
 			continue
 		}
@@ -148,14 +154,25 @@ func TestScreenshots_areDrawn(t *testing.T) {
 }
 
 // faults lead to the pages of errors that other stories do not come by.
-func faults(g *gatewaytest.Gateway) []story {
+func faults(t *testing.T, g *gatewaytest.Gateway) []story {
+	t.Helper()
 	g.AddUser("carol")
 	secret := g.Enrol("carol")
 	open := func(path string) func(*testing.T, *browsertest.Tab) int {
 		return func(_ *testing.T, tab *browsertest.Tab) int { return tab.Open(g.URL + path) }
 	}
-	return []story{
+	administrator := "" // made when everything that needs the set-up link is done
+	all := []story{
 		{name: "method not allowed", status: 405, lead: open("/.gatehouse/api/v1/logout")},
+		{name: "set-up done", status: 200, lead: func(_ *testing.T, tab *browsertest.Tab) int {
+			if administrator == "" {
+				g.AddUser("ada", "admins")
+				administrator = g.Enrol("ada")
+			}
+			tab.Open(g.URL + "/.gatehouse/login")
+			signInHere(g, tab, "ada", administrator)
+			return tab.Open(g.URL + "/.gatehouse/setup?step=ready")
+		}},
 		{name: "app away", status: 502, lead: func(_ *testing.T, tab *browsertest.Tab) int {
 			g.Upstream.Close()
 			tab.Open(g.URL + "/report")
@@ -166,6 +183,46 @@ func faults(g *gatewaytest.Gateway) []story {
 			return tab.Enter()
 		}},
 	}
+	hosts, _ := apps(t)
+	all = append(all, story{name: "sign-in loop", status: 400, lead: func(_ *testing.T, tab *browsertest.Tab) int {
+		return tab.Open(hosts.Host("app.localhost") + "/.gatehouse/handoff?next=/page&bounced=" + strconv.FormatInt(hosts.Clock.Now().Unix(), 36))
+	}})
+	return append(all, problems(t, g)...)
+}
+
+// problems lead to the pages of errors that need something broken, drawn by an edge that breaks when it is asked to.
+func problems(t *testing.T, g *gatewaytest.Gateway) []story {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	external := &url.URL{Scheme: "http", Host: server.Listener.Addr().String()}
+	edge, err := web.New(web.Options{
+		External: external, NoApp: true, Now: g.Clock.Now, Logger: slog.New(slog.DiscardHandler),
+		Visitor: func(*http.Request) web.Visitor { return web.Visitor{RequestID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		code, broken := strings.CutPrefix(r.URL.Path, "/problem/")
+		if !broken {
+			edge.ServeHTTP(w, r)
+			return
+		}
+		p := problem.New(problem.Code(code))
+		p.RetryAfter = 12
+		edge.Problem(w, r, p)
+	})
+	server.Start()
+	t.Cleanup(server.Close)
+	var all []story
+	for _, code := range []problem.Code{
+		problem.BadRequest, problem.Forbidden, problem.TooLarge, problem.Misdirected, problem.RateLimited, problem.Unavailable, problem.UpstreamTimeout,
+	} {
+		all = append(all, story{name: string(code), status: code.Status(), lead: func(_ *testing.T, tab *browsertest.Tab) int {
+			return tab.Open(external.String() + "/problem/" + string(code))
+		}})
+	}
+	return all
 }
 
 // TestStepUp_byKeyboard makes a session fresher with the keyboard alone, and arrives where it was going; who has no second factor is
