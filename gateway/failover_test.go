@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"gatehouse/admin/api"
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/store"
 	"gatehouse/store/storetest"
@@ -50,6 +51,35 @@ func TestGateway_survivesTheLossOfAPrimary(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Case RD-04 of attacks.md: Sentinels replace a primary that lives and goes on taking writes. An account that was made meanwhile, and of
+// which the administrator was told so, is there afterwards: its owner is not told that the password is wrong.
+func TestGateway_keepsAccountsWhenThePrimaryIsHandedOver(t *testing.T) {
+	fleet := storetest.Sentinels(t)
+	g := gatewaytest.Start(t, gatewaytest.Options{Redis: fleet.URL(), RootKey: gatewaytest.RootKey()})
+	whole(t, fleet, g)
+	former := fleet.Primary(t, "any")
+	fleet.Sentinels[0].MustDo("SENTINEL", "FAILOVER", storetest.SentinelMaster)
+	var made []string
+	tried := 0
+	storetest.WithinPatience(t, func() error {
+		tried++
+		name := fmt.Sprintf("user-%d", tried)
+		if _, err := g.Admin.AddUser(t.Context(), api.NewUser{Name: name, Password: gatewaytest.Password}); err == nil {
+			made = append(made, name)
+		}
+		if fleet.Primary(t, "any") == former {
+			return errors.New("no failover yet")
+		}
+		return nil
+	})
+	whole(t, fleet, g)
+	for _, name := range made {
+		if a := g.NewBrowser().Login(name, gatewaytest.Password, ""); a.ProblemCode() == "invalid-credentials" {
+			t.Errorf("%s, who was made while the primary was handed over: %d %s", name, a.StatusCode, a.Text)
+		}
 	}
 }
 
