@@ -55,6 +55,8 @@ type Deps struct {
 	SetLogLevel func(level string)
 	// Workers is how many bcrypt comparisons may run at once.
 	Workers int
+	// Hashing is told when comparisons begin to run, and when none is left; may be nil.
+	Hashing func(bool)
 	// BcryptCost overrides the configured cost, for tests only; 0 otherwise.
 	BcryptCost int
 }
@@ -111,7 +113,7 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, metrics: m, log: s.log}
 	g.access = accesslog.New(accesslog.Options{Stdout: deps.Stdout, Logger: deps.Logger})
 	g.clock = newClockWatch(deps, s.log)
-	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers})
+	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers, Busy: deps.Hashing})
 	g.sessions, err = g.openSessions()
 	if err == nil {
 		g.encryption, err = g.openEncryption()

@@ -22,6 +22,8 @@ type PoolOptions struct {
 	Line       int           // places that wait, of strangers together and of known devices together; default 32
 	PerAccount int           // places of one account, with the one whose turn it is; default 10
 	Wait       time.Duration // from entering to the worker; default 5 s
+	// Busy is told when there is work and when there is none any more, in turn, by the goroutines that wait for it; may be nil.
+	Busy func(bool)
 }
 
 // Pool runs password verifications, few at a time, on threads of their own with the lowest priority, so that a flood of
@@ -34,6 +36,9 @@ type Pool struct {
 	close   sync.Once
 	workers sync.WaitGroup
 	runs    atomic.Uint64
+
+	telling sync.Mutex // held while Busy is told
+	offered int        // works that are waited for; guarded by telling
 
 	mu       sync.Mutex
 	waits    *sync.Cond       // workers, for jobs; its lock is mu
@@ -63,6 +68,9 @@ func NewPool(o PoolOptions) *Pool {
 	o.Line = orDefault(o.Line, 32)
 	o.PerAccount = orDefault(o.PerAccount, 10)
 	o.Wait = orDefault(o.Wait, 5*time.Second)
+	if o.Busy == nil {
+		o.Busy = func(bool) {}
+	}
 	p := &Pool{options: o, closing: make(chan struct{}), accounts: make(map[string]*turn), lines: [2]*line{newLine(), newLine()}}
 	p.waits = sync.NewCond(&p.mu)
 	for range o.Workers {
@@ -221,6 +229,8 @@ func (pl *Place) Pause(d time.Duration) error {
 // Run waits for a worker, has it do the work, and returns when it is done. ErrBusy, and no work, if the waiting time ends
 // first; work that has begun is always finished. A panic of the work is the caller's.
 func (pl *Place) Run(work func()) error {
+	pl.pool.count(1)
+	defer pl.pool.count(-1)
 	j := &job{place: pl, work: work, done: make(chan any, 1)}
 	if err := pl.pool.offer(j); err != nil {
 		return err
@@ -243,6 +253,16 @@ func (pl *Place) Run(work func()) error {
 		panic(panicked)
 	}
 	return nil
+}
+
+// count counts works that are waited for.
+func (p *Pool) count(change int) {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	before := p.offered
+	if p.offered += change; before == 0 || p.offered == 0 {
+		p.options.Busy(p.offered > 0)
+	}
 }
 
 // offer lets a job wait for a worker, unless its place gave way or its time is over.

@@ -42,6 +42,37 @@ func login(ctx context.Context, p *password.Pool, account string, work func()) e
 	})
 }
 
+func TestPool_tellsWhenThereIsWork(t *testing.T) {
+	t.Parallel()
+	var told []bool // one after another, as Busy is told
+	o := password.PoolOptions{Workers: 2, Wait: time.Minute, Busy: func(busy bool) { told = append(told, busy) }}
+	inPool(t, o, func(t *testing.T, p *password.Pool) {
+		for range 2 {
+			var logins sync.WaitGroup
+			for n := range 5 {
+				logins.Go(func() {
+					if err := login(t.Context(), p, fmt.Sprint("user", n), func() {}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			logins.Wait()
+		}
+		place, err := p.Enter(t.Context(), stranger("alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() { _ = recover() }()
+			_ = place.Run(func() { panic("the work's own") })
+		}()
+		place.Leave()
+	})
+	if want := []bool{true, false, true, false, true, false}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
+	}
+}
+
 func TestPool_runsNoMoreThanItsWorkersAtATime(t *testing.T) {
 	t.Parallel()
 	inPool(t, password.PoolOptions{Workers: 3, Wait: time.Minute}, func(t *testing.T, p *password.Pool) {

@@ -61,9 +61,8 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 	// address space and no memory, and counts for the heap's size only; GOGC would multiply a large heap too.
 	untouched := make([]byte, headroom)
 	defer runtime.KeepAlive(untouched)
-	workers := max(1, runtime.NumCPU()-1)
-	// Password comparisons run on threads of low priority; with as many more Ps, a worker never holds one that a request needs.
-	runtime.GOMAXPROCS(runtime.NumCPU() + workers)
+	cores := runtime.GOMAXPROCS(0)
+	workers := max(1, cores-1)
 	signals, stop := hangups()
 	defer stop()
 	began := m.now()
@@ -71,7 +70,7 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 	logger := newLogger(config.Log.Format, level, m.errOut)
 	g, err := gateway.New(ctx, config, gateway.Deps{
 		Now: m.now, Elapsed: func() time.Duration { return m.now().Sub(began) }, // monotonic: began keeps its reading
-		Logger: logger, Stdout: m.out, SetLogLevel: setLevel, Workers: workers,
+		Logger: logger, Stdout: m.out, SetLogLevel: setLevel, Workers: workers, Hashing: hashing(cores, workers),
 	})
 	if err != nil {
 		return err
@@ -99,6 +98,18 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 			manager.send("STOPPING=1")
 		})
 	})
+}
+
+// hashing sees that password comparisons, which run on threads of low priority, never hold a P that a request needs: while there are any, there
+// are as many more Ps as workers. At other times these would only be woken to find nothing to do, which costs each request some 5 %.
+func hashing(cores, workers int) func(bool) {
+	return func(busy bool) {
+		if busy {
+			runtime.GOMAXPROCS(cores + workers)
+			return
+		}
+		runtime.GOMAXPROCS(cores)
+	}
 }
 
 // newLogger makes the program's own log.
