@@ -32,7 +32,7 @@ func spread(t *testing.T, upstreams ...string) (*gate, *shift) {
 // one.
 func TestProxy_longPollsWait(t *testing.T) {
 	t.Parallel()
-	const bound = 800 * time.Millisecond
+	const bound = 3 * time.Second
 	news := make(chan struct{})
 	up := wiretest.NewScripted(t, func(conn net.Conn, in *bufio.Reader, r wiretest.Request) bool {
 		switch r.Target() {
@@ -54,7 +54,7 @@ func TestProxy_longPollsWait(t *testing.T) {
 		})
 	}
 	waitFor(t, "all polls to wait", func() bool { return len(up.Requests()) == 20 })
-	time.Sleep(bound / 2) // longer than the watch waits; that is what is tested
+	time.Sleep(300 * time.Millisecond) // until all have their watcher; that is what is tested
 	want(t, "meanwhile", g.statuses(t, 5, get), 200)
 	close(news)
 	polls.Wait()
