@@ -137,11 +137,11 @@ func (g *gatehouse) login(ctx context.Context) (int, map[string]string, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return g.post(ctx, map[string]string{"username": u.name, "password": password, "code": code}, "")
+	return g.post(ctx, map[string]string{"username": u.name, "password": password, "code": code})
 }
 
-// post sends a JSON login, as if it came from another address where one is given.
-func (g *gatehouse) post(ctx context.Context, body map[string]string, from string) (int, map[string]string, error) {
+// post sends a JSON login.
+func (g *gatehouse) post(ctx context.Context, body map[string]string) (int, map[string]string, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return 0, nil, err
@@ -151,9 +151,6 @@ func (g *gatehouse) post(ctx context.Context, body map[string]string, from strin
 		return 0, nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if from != "" {
-		r.Header.Set("X-Forwarded-For", from)
-	}
 	return g.exchange(r)
 }
 
