@@ -139,13 +139,13 @@ func (f *Flow) settleIn(ctx context.Context, a *attempt) error {
 // so at the end of its login the password is not at hand. One runs at a time: on the morning after an import everybody's hash is
 // old, and upgrades must not fill the line in which logins wait. Whoever is passed over has the next login's.
 func (f *Flow) upgradeHash(ctx context.Context, a *attempt) {
-	if !a.right || !f.Hasher.Outdated(a.account.PasswordHash) || !f.upgrading.TryLock() {
+	if !a.right || !f.Hasher.Outdated(a.account.PasswordHash) || !f.Upgrades.running.TryLock() {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
 	id, old, plain := a.account.ID, a.account.PasswordHash, a.Password
-	f.background.Go(func() {
-		defer f.upgrading.Unlock()
+	f.Upgrades.all.Go(func() {
+		defer f.Upgrades.running.Unlock()
 		if err := f.rehash(ctx, id, old, plain); err != nil {
 			f.Logger.WarnContext(ctx, "upgrade a password hash", "error", err, "user_id", id)
 		}

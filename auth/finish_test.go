@@ -120,7 +120,7 @@ func TestFlow_upgradesOldHashes(t *testing.T) {
 			if out := test.login(r); out.Code != test.want {
 				t.Fatalf("got %s, want %q", out.Code, test.want)
 			}
-			r.Close() // waits for what goes on behind the answer
+			r.Upgrades.Wait()
 			r.spy.on(nil)
 			u, err := r.users.ByID(t.Context(), alice.ID)
 			r.must(err)
@@ -165,13 +165,13 @@ func TestFlow_upgradesOneHashAtATime(t *testing.T) {
 	<-begun
 	r.password(home, "bob", right)
 	close(goOn)
-	r.Close()
+	r.Upgrades.Wait()
 	r.spy.on(nil)
 	if !upgraded(accounts[0]) || upgraded(accounts[1]) {
 		t.Errorf("upgraded: alice %t, bob %t; want alice alone", upgraded(accounts[0]), upgraded(accounts[1]))
 	}
 	r.password(home, "bob", right)
-	r.Close()
+	r.Upgrades.Wait()
 	if !upgraded(accounts[1]) {
 		t.Error("bob's next login did not upgrade his hash")
 	}
@@ -195,7 +195,7 @@ func TestFlow_upgradesNoHashThatChangedMeanwhile(t *testing.T) {
 		return nil
 	})
 	r.password(home, "alice", right)
-	r.Close()
+	r.Upgrades.Wait()
 	u, err := r.users.ByID(t.Context(), alice.ID)
 	r.must(err)
 	if u.PasswordHash != fresh {

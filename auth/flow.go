@@ -81,6 +81,7 @@ type Options struct {
 	Sessions  Sessions
 	Audit     Recorder
 	Pending   store.Records
+	Upgrades  *Upgrades
 	// FactorRequired asks every account for a second factor. Without it an enrolled account is asked only when step 4 sees
 	// something new.
 	FactorRequired bool
@@ -93,9 +94,17 @@ type Options struct {
 // Flow runs logins. Safe for concurrent use.
 type Flow struct {
 	Options
-	background sync.WaitGroup // upgrades of password hashes
-	upgrading  sync.Mutex     // held by the one that runs
 }
+
+// Upgrades are the replacements of old password hashes, which go on after the answers. The flows of a process share one. The zero value is
+// ready, and safe for concurrent use.
+type Upgrades struct {
+	all     sync.WaitGroup
+	running sync.Mutex // held by the one that runs
+}
+
+// Wait returns when none is left. No login may begin meanwhile.
+func (u *Upgrades) Wait() { u.all.Wait() }
 
 // New makes a Flow.
 func New(o Options) *Flow {
@@ -104,9 +113,6 @@ func New(o Options) *Flow {
 	}
 	return &Flow{Options: o}
 }
-
-// Close waits for work that goes on after the answers: upgrades of old password hashes.
-func (f *Flow) Close() { f.background.Wait() }
 
 // Client is who asks, as far as the connection shows it.
 type Client struct {

@@ -342,10 +342,10 @@ func assemble(t testing.TB, o options, c *clock, db engine, log *audit.Log) *rig
 		Pool:      r.pool, Hasher: password.NewHasher(password.HasherOptions{Pepper: key('p'), Cost: cost}), Users: r.users,
 		Passwords: spyWindows{r.passwords, s, "password"}, Codes: spyWindows{r.codes, s, "code"},
 		TOTP:    gatetotp.New(gatetotp.Options{Counters: spyCounters{db, s}, Now: c.Now, Issuer: "test"}),
-		Devices: r.devices, Sessions: spySessions{r.sessions, s}, Audit: spyLog{log, s}, Pending: records,
+		Devices: r.devices, Sessions: spySessions{r.sessions, s}, Audit: spyLog{log, s}, Pending: records, Upgrades: &auth.Upgrades{},
 		FactorRequired: !o.optional, Now: c.Now, Logger: slog.New(slog.DiscardHandler),
 	})
-	t.Cleanup(r.Close)
+	t.Cleanup(r.Upgrades.Wait)
 	r.links = link.New(link.Options{Records: records, Now: c.Now})
 	r.onboard = auth.NewOnboarding(r.Flow, auth.OnboardingOptions{Links: r.links, Policy: password.DefaultPolicy, Host: "login.example.org"})
 	return r

@@ -50,7 +50,6 @@ func (g *Gateway) assemble(config configs.Config) (*assembly, error) {
 	if err := a.build(); err != nil {
 		return nil, err
 	}
-	g.flows = append(g.flows, a.flow)
 	return a, nil
 }
 

@@ -85,8 +85,8 @@ type Gateway struct {
 
 	reloading sync.Mutex // held while the configuration is loaded anew
 	current   atomic.Pointer[assembly]
-	refused   atomic.Bool  // the last reload changed nothing
-	flows     []*auth.Flow // of every assembly so far, to be waited for; guarded by reloading
+	refused   atomic.Bool // the last reload changed nothing
+	upgrades  auth.Upgrades
 }
 
 // assembly is what one configuration makes of the parts: it keeps nothing that a request of the next one would miss.
@@ -138,7 +138,7 @@ func (g *assembly) build() error {
 	p := g.parts()
 	g.flow = auth.New(auth.Options{
 		RateLimit: p.limiter, Pool: g.pool, Hasher: p.hasher, Users: g.users, Passwords: p.passwords, Codes: p.codes,
-		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records,
+		TOTP: p.totp, Devices: p.devices, Sessions: g.sessions, Audit: g.log, Pending: g.state.records, Upgrades: &g.upgrades,
 		FactorRequired: g.config.Login.SecondFactor == configs.Required, Now: g.deps.Now, Logger: g.deps.Logger, Observe: g.metrics.Login,
 	})
 	g.tokens = auth.NewAppTokens(auth.AppTokenOptions{

@@ -75,9 +75,7 @@ func (g *Gateway) Close() error {
 func (g *Gateway) closeParts() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	for _, flow := range g.flows {
-		flow.Close()
-	}
+	g.upgrades.Wait()
 	g.pool.Close()
 	g.access.Close()
 	if g.sample != nil {
