@@ -38,6 +38,7 @@ var (
 	errInterim      = errors.New("the app gave too many interim answers")
 	errLate         = errors.New("the app did not begin its answer in time")
 	errUnasked      = errors.New("the app switched protocols unasked")
+	errStatus       = errors.New("the app's answer has a status that is none")
 )
 
 // exchange is one request on its way through, with what was found out about it. It is the http.ResponseWriter that
@@ -166,6 +167,9 @@ func (x *exchange) modify(answer *http.Response) error {
 	x.begins.Store(true)
 	if answer.StatusCode == http.StatusSwitchingProtocols && !x.websocket {
 		return errUnasked
+	}
+	if answer.StatusCode < 100 || answer.StatusCode > 999 {
+		return errStatus // net/http would panic instead of writing it
 	}
 	stripApp(answer.Header)
 	delete(x.Header(), headerSecurity)

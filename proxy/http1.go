@@ -245,7 +245,7 @@ func (c *http1Conn) answer(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
+		if !isInterim(answer.StatusCode) {
 			c.budget = unlimited
 			return answer, nil
 		}
@@ -259,6 +259,11 @@ func (c *http1Conn) answer(r *http.Request) (*http.Response, error) {
 		}
 		c.budget = maxAnswerHeader
 	}
+}
+
+// isInterim reports whether another answer comes behind one of this status (RFC 9110, section 15.2).
+func isInterim(status int) bool {
+	return status >= 100 && status < 200 && status != http.StatusSwitchingProtocols
 }
 
 // release gives the connection back after its request, or closes it. One that was cut, or on which the app said more than its answer, is

@@ -202,6 +202,8 @@ func TestProxy_appThatFails(t *testing.T) {
 		{"shorter than it said", wiretest.AnswerAndClose("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"), 0, ""},
 		{"longer than it said", wiretest.Answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and HTTP/1.1 200 OK\r\n\r\n"), 200, ""},
 		{"flood of interim answers", interimFlood, 502, "upstream-unavailable"},
+		{"status of none", wiretest.Answer("HTTP/1.1 099 Early\r\nContent-Length: 2\r\n\r\nhi"), 502, "upstream-unavailable"},
+		{"status of none before an answer", wiretest.Answer("HTTP/1.1 +20 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), 502, "upstream-unavailable"},
 		{"no HTTP", wiretest.AnswerAndClose("SSH-2.0-OpenSSH\r\n"), 502, "upstream-unavailable"},
 		{"nothing", wiretest.AnswerAndClose(""), 502, "upstream-unavailable"},
 		{"header of 10 MB", wiretest.AnswerAndClose("HTTP/1.1 200 OK\r\nX-A: " + strings.Repeat("a", 10<<20) + "\r\n\r\n"), 502, "upstream-unavailable"},
@@ -230,6 +232,7 @@ func TestProxy_appThatFails(t *testing.T) {
 					t.Errorf("%s: got %v %s", request[:4], got.Header, answers.Bodies[0])
 				}
 			}
+			waitFor(t, "the end of the connections", func() bool { return up.Open() == 0 })
 		})
 	}
 }
