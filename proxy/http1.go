@@ -168,7 +168,7 @@ type http1Conn struct {
 	uncut  func() bool // ends the watch for the end of the request's context; false if that came first
 
 	// Made once for all requests.
-	cut    func()             // frees who waits for the app
+	cut    func()             // frees who waits for the app, and ends the connection also where nobody is left to do it
 	probe  func(uintptr) bool // sets silent
 	silent bool
 }
@@ -184,7 +184,7 @@ func newHTTP1Conn(t *http1, conn net.Conn) (*http1Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	c.in, c.out = bufio.NewReader(c), bufio.NewWriter(conn)
-	c.cut = func() { _ = conn.SetDeadline(longAgo()) }
+	c.cut = func() { _ = conn.Close() }
 	c.probe = func(fd uintptr) bool {
 		var one [1]byte
 		_, err := syscall.Read(int(fd), one[:])

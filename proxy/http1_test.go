@@ -158,6 +158,35 @@ func TestProxy_closesUnusedConnections(t *testing.T) {
 	waitFor(t, "the end of the connection", func() bool { return up.Open() == 0 })
 }
 
+// breaking is a client to whom nothing can be written, as when the session ends in the moment in which an answer begins.
+type breaking struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (breaking) WriteHeader(int) { panic(http.ErrAbortHandler) }
+
+// Who breaks off leaves nobody behind that would close the app's connection.
+func TestProxy_closesWhatBrokeOffAtItsBeginning(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhi",
+	} {
+		up := wiretest.NewScripted(t, wiretest.Answer(answer))
+		handler, err := proxy.New((&gate{Sessions: &people{}, Witness: &witness{}}).options(t, route(t, "app", up.URL)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(breaking{w}, r) }))
+		wiretest.Raw(t, server.URL, "GET / HTTP/1.1\r\n"+signedIn+"\r\n")
+		if len(up.Requests()) != 1 {
+			t.Errorf("%.12s: the app was not asked", answer)
+		}
+		waitFor(t, "the end of the connection", func() bool { return up.Open() == 0 })
+		server.Close()
+		handler.Close()
+	}
+}
+
 // Everybody gets the answer to their own request, also while many others leave before they have theirs.
 func TestProxy_answersReachWhoAsked(t *testing.T) {
 	t.Parallel()
