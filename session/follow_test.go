@@ -249,6 +249,24 @@ func TestManager_Ended_whenNothingWasHeardForATokensLife(t *testing.T) {
 	}
 }
 
+func TestManager_holdsNoMoreTokensThanItsBoundOfManyAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	g := h.gateway(t)
+	session.Bound(g.Manager, 1000, 20)
+	g.start(t)
+	who := h.signIn(t, g, alice).Principal
+	session.Fill(g.Manager, who, 950, 0)
+	var visitors sync.WaitGroup
+	for range 16 {
+		visitors.Go(func() { session.Fill(g.Manager, who, 500, 0) })
+	}
+	visitors.Wait()
+	if tokens, _ := session.Held(g.Manager); tokens > 1000 || tokens < 900 {
+		t.Errorf("verified tokens: got %d, want at most 1000 and hardly less", tokens)
+	}
+}
+
 func TestManager_holdsNoMoreThanItsBounds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

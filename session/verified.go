@@ -14,8 +14,8 @@ const (
 	// maxVerified is how many verified tokens are remembered; beyond it, one is forgotten for each that is new, which costs its
 	// next request one verification and one read.
 	maxVerified = 100_000
-	// ways is how many tokens share a place of the table. With maxVerified held there are three to a place, and one in 250 places
-	// has none left.
+	// ways is how many tokens share a place of the table. With maxVerified held there are three in two places, and one in some 6,000 places
+	// has no room left.
 	ways = 8
 	// shards divide writes, so that the cores do not wait for one lock. Reads take none.
 	shards = 64
@@ -136,12 +136,11 @@ func (v *verified) put(e *entry, epoch uint64) {
 	}
 	if free < 0 {
 		free = p.soonest()
+	} else if v.count.Add(1) > v.most && !v.evict(in, at) { // counted first, so that those who come at once are not too many together
 		v.count.Add(-1)
-	} else if v.count.Load() >= v.most && !v.evict(in, at) {
 		return
 	}
 	p[free].Store(e)
-	v.count.Add(1)
 }
 
 // soonest returns where the entry stands that expires first, -1 if there is none.
