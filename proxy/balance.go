@@ -140,10 +140,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 // address makes a request for an upstream. reached tells whether there was a connection on which it could have been sent.
 func (b *balancer) address(r *http.Request, x *exchange, u *upstream) (attempt *http.Request, reached *atomic.Bool) {
 	reached = new(atomic.Bool)
-	trace := &httptrace.ClientTrace{
-		GotConn:      func(httptrace.GotConnInfo) { reached.Store(true) },
-		WroteHeaders: func() { reached.Store(true) }, // http1 says no more than this
-	}
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }}
 	attempt = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	at := *r.URL
 	at.Scheme, at.Host = u.address.Scheme, u.address.Host

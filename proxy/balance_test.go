@@ -332,6 +332,40 @@ func TestProxy_repeatsNothingThatWasSent(t *testing.T) {
 	}
 }
 
+// A header that does not go out at once may have arrived in part.
+func TestProxy_repeatsNothingOfWhichAPartWasSent(t *testing.T) {
+	t.Parallel()
+	var reached atomic.Int64
+	slammed := func() string {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				if _, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
+					reached.Add(1)
+				}
+				_ = conn.(*net.TCPConn).SetLinger(0) // a reset
+				_ = conn.Close()
+			}
+		}()
+		return "http://" + listener.Addr().String()
+	}
+	g, _ := spread(t, slammed(), slammed())
+	request := strings.Replace(get, "\r\n\r\n", "\r\nX-A: "+strings.Repeat("a", 50_000)+"\r\n\r\n", 1)
+	const requests = 100
+	want(t, "a large header", g.statuses(t, requests, request), 502)
+	if got := reached.Load(); got != requests {
+		t.Errorf("%d connections to the apps for %d requests", got, requests)
+	}
+}
+
 // When all are out, trying is better than refusing: the first that is back serves at once.
 func TestProxy_triesUpstreamsThatAreAllOut(t *testing.T) {
 	t.Parallel()

@@ -60,6 +60,9 @@ func (t *http1) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, causeOf(r.Context(), err)
 		}
+		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn != nil {
+			trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.used})
+		}
 		again := c.used
 		answer, err := c.exchange(r)
 		if err == nil {
