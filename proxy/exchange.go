@@ -71,8 +71,9 @@ type exchange struct {
 	interim  int          // owned by the transport until it has the answer
 
 	watching sync.WaitGroup
-	mu       sync.Mutex // guards begun, cut, unread, and the writing of hijacked
+	mu       sync.Mutex // guards begun, writing, cut, unread, and the writing of hijacked
 	begun    bool       // the final answer has begun, or the connection was taken over
+	writing  bool       // an interim answer is being written
 	cut      bool       // the session ended
 	unread   bool       // nothing more is read from the client
 	hijacked bool       // written by the handler's goroutine
@@ -287,8 +288,23 @@ func (x *exchange) WriteHeader(status int) {
 		for _, hop := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Upgrade"} {
 			h.Del(hop)
 		}
-		x.ResponseWriter.WriteHeader(status)
+		x.writeInterim(status)
 	}
+}
+
+// writeInterim writes an interim answer; a client that reads none of it is not waited for after the end of the session.
+func (x *exchange) writeInterim(status int) {
+	x.mu.Lock()
+	cut := x.cut
+	x.writing = !cut
+	x.mu.Unlock()
+	if cut {
+		return
+	}
+	x.ResponseWriter.WriteHeader(status)
+	x.mu.Lock()
+	x.writing = false
+	x.mu.Unlock()
 }
 
 // Hijack implements http.Hijacker, for an upgrade. net/http ends its own read by a deadline that has passed; if takeTime lifted that in

@@ -145,6 +145,30 @@ func TestProxy_sessionEndCutsWhatIsOpen(t *testing.T) {
 	}
 }
 
+// A client that reads no interim answer must not keep its request open beyond its session.
+func TestProxy_sessionEndCutsInterimAnswers(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{"GET / HTTP/1.1\r\n" + signedIn + "\r\n", "POST / HTTP/1.1\r\n" + signedIn + "Content-Length: 1\r\n\r\nx"} {
+		part := "HTTP/1.1 103 Early Hints\r\nX-A: " + strings.Repeat("a", 240<<10) + "\r\n\r\n"
+		up := wiretest.NewScripted(t, func(conn net.Conn, in *bufio.Reader, _ wiretest.Request) bool {
+			_, _ = io.WriteString(conn, strings.Repeat(part, 30)) // more than the buffers between hold
+			_, _ = io.Copy(io.Discard, in)
+			return false
+		})
+		done := make(chan struct{})
+		g := newGate(t, up.URL, watched(done))
+		conn := wiretest.Dial(t, g.URL)
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "the request", func() bool { return len(up.Requests()) == 1 })
+		time.Sleep(300 * time.Millisecond) // until the client's buffers are full and the request is watched
+		g.Sessions.end("bob")
+		within(t, "the end of the handler", done)
+		waitFor(t, "the end for the app", func() bool { return up.Open() == 0 })
+	}
+}
+
 func TestProxy_absoluteLimitCutsWhatIsOpen(t *testing.T) {
 	t.Parallel()
 	g := newGate(t, wiretest.NewScripted(t, switching).URL)

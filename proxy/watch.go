@@ -123,7 +123,7 @@ func (x *exchange) stopReading() {
 func (x *exchange) sessionEnded() {
 	x.mu.Lock()
 	x.cut = true
-	begun := x.begun
+	begun := x.begun || x.writing
 	x.mu.Unlock()
 	x.end(errSessionEnded)
 	client := http.NewResponseController(x.ResponseWriter)
