@@ -113,6 +113,7 @@ func New(ctx context.Context, config configs.Config, deps Deps) (*Gateway, error
 	g := &Gateway{start: config, deps: deps, state: s, engine: s.engine, metrics: m, log: s.log}
 	g.access = accesslog.New(accesslog.Options{Stdout: deps.Stdout, Logger: deps.Logger})
 	g.clock = newClockWatch(deps, s.log)
+	password.ForgetLists()
 	g.pool = password.NewPool(password.PoolOptions{Workers: deps.Workers, Busy: deps.Hashing})
 	g.sessions, err = g.openSessions()
 	if err == nil {

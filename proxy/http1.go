@@ -33,11 +33,12 @@ var (
 type http1 struct {
 	host    string // of the upstream, with its port
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	keepFor time.Duration // an unused connection
+	keepFor time.Duration // at most, and half of that at least, an unused connection
 
 	mu     sync.Mutex
 	unused []*http1Conn // the one used last at the end
-	sweep  *time.Timer  // closes those unused for too long; nil while there are none
+	sweep  *time.Timer  // every half of keepFor; nil while there are none
+	round  uint64       // counts its sweeps
 	closed bool         // nothing more is kept
 }
 
@@ -114,31 +115,32 @@ func (t *http1) take() *http1Conn {
 
 // keep takes a connection back, and reports whether it did.
 func (t *http1) keep(c *http1Conn) bool {
-	c.unusedSince = time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed || len(t.unused) >= maxIdlePerHost {
 		return false
 	}
+	c.unusedSince = t.round
 	t.unused = append(t.unused, c)
 	if t.sweep == nil {
-		t.sweep = time.AfterFunc(t.keepFor, t.closeUnused)
+		t.sweep = time.AfterFunc(t.keepFor/2, t.closeUnused)
 	}
 	return true
 }
 
-// closeUnused closes the connections that were unused for too long, and comes back for the next.
+// closeUnused closes the connections that were there for two sweeps, and comes back for the others.
 func (t *http1) closeUnused() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, now := 0, time.Now()
-	for n < len(t.unused) && now.Sub(t.unused[n].unusedSince) >= t.keepFor {
+	t.round++
+	n := 0
+	for n < len(t.unused) && t.unused[n].unusedSince+2 <= t.round {
 		_ = t.unused[n].Close()
 		n++
 	}
 	t.unused = append(t.unused[:0:0], t.unused[n:]...)
 	if t.sweep = nil; len(t.unused) > 0 {
-		t.sweep = time.AfterFunc(t.keepFor-now.Sub(t.unused[0].unusedSince), t.closeUnused)
+		t.sweep = time.AfterFunc(t.keepFor/2, t.closeUnused)
 	}
 }
 
@@ -164,8 +166,8 @@ type http1Conn struct {
 	raw         syscall.RawConn
 	in          *bufio.Reader
 	out         *bufio.Writer
-	used        bool // for a request before this one
-	unusedSince time.Time
+	used        bool   // for a request before this one
+	unusedSince uint64 // the round of its transport
 
 	budget int64       // of bytes that may still be read
 	uncut  func() bool // ends the watch for the end of the request's context; false if that came first

@@ -2,8 +2,10 @@ package password
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/ccojocar/zxcvbn-go"
+	"github.com/ccojocar/zxcvbn-go/frequency"
 	"github.com/ccojocar/zxcvbn-go/matching"
 )
 
@@ -42,3 +44,7 @@ func score(normal string, names []string) int {
 	}
 	return lowest
 }
+
+// ForgetLists gives up the word lists of which zxcvbn has made its dictionaries when the program started: 1.5 MB that nobody reads any more, and
+// that the garbage collector would go through each time. Safe for concurrent use.
+var ForgetLists = sync.OnceFunc(func() { clear(frequency.Lists) })

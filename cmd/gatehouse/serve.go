@@ -90,7 +90,7 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 		summary.Listen = public.String()
 		fmt.Fprint(m.out, startScreen(summary))
 		manager.send("READY=1")
-		// What only the start needed, such as the word lists as they are stored, would stay until there is as much again.
+		// What only the start needed would stay until there is as much again.
 		beside.Go(debug.FreeOSMemory)
 		beside.Go(func() { again.run(serving, signals) })
 		beside.Go(func() {
