@@ -62,10 +62,26 @@ func TestProxy_longPollsWait(t *testing.T) {
 }
 
 // shift is real time and what the test adds.
-type shift struct{ more atomic.Int64 }
+type shift struct {
+	more    atomic.Int64
+	stopped atomic.Pointer[time.Time]
+}
 
-func (s *shift) now() time.Time      { return time.Now().Add(time.Duration(s.more.Load())) }
+func (s *shift) now() time.Time {
+	at := time.Now()
+	if stopped := s.stopped.Load(); stopped != nil {
+		at = *stopped
+	}
+	return at.Add(time.Duration(s.more.Load()))
+}
+
 func (s *shift) add(d time.Duration) { s.more.Add(int64(d)) }
+
+// stop has no time pass but what the test adds.
+func (s *shift) stop() {
+	at := time.Now()
+	s.stopped.Store(&at)
+}
 
 const get = "GET / HTTP/1.1\r\n" + signedIn + "Connection: close\r\n\r\n"
 
@@ -264,6 +280,7 @@ func TestProxy_leavesOutAnUpstreamThatFails(t *testing.T) {
 	})
 	two := wiretest.NewUpstream(t)
 	g, clock := spread(t, one.URL, two.URL)
+	clock.stop()
 	g.statuses(t, 6, get)
 	if got := len(one.Requests()); got != 3 {
 		t.Fatalf("the ill one got %d of 6, want 3", got)
