@@ -290,7 +290,7 @@ type Proxy struct {
 	// hold requests open on purpose.
 	ResponseHeaderTimeout time.Duration `config:"response_header_timeout" min:"1s" max:"1h"`
 
-	// IdleTimeout is how long an unused connection to the app is kept.
+	// IdleTimeout is how long an unused connection to the app is kept at most. Keep it below the time after which the app closes them.
 	IdleTimeout time.Duration `config:"idle_timeout" min:"1s" max:"1h"`
 }
 

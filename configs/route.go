@@ -58,7 +58,7 @@ type Route struct {
 	// proxy.response_header_timeout.
 	ResponseHeaderTimeout time.Duration `config:"response_header_timeout" min:"0s" max:"1h"`
 
-	// IdleTimeout is how long an unused connection to the app is kept. 0s means that of proxy.idle_timeout.
+	// IdleTimeout is how long an unused connection to the app is kept at most. 0s means that of proxy.idle_timeout.
 	IdleTimeout time.Duration `config:"idle_timeout" min:"0s" max:"1h"`
 
 	// TLS is for upstreams that begin with https.

@@ -28,8 +28,8 @@ var (
 // may begin while a body is still on its way; waking them takes more of the processor than all that the gateway does beside.
 //
 // What goes over the wire is written and read by net/http: [http.Request.Write] and [http.ReadResponse], which http.Transport calls, too.
-// What is here is the connections: those unused are kept as http.Transport keeps them, and a safe request that meets one which the app has
-// just closed is sent once more. It is safe for concurrent use.
+// What is here is the connections: which are kept while they are unused, and that a safe request which meets one that the app has just closed is
+// sent once more. It is safe for concurrent use.
 type http1 struct {
 	host    string // of the upstream, with its port
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)

@@ -29,7 +29,7 @@ type Route struct {
 	// AnswerTimeout bounds the wait for the header of an answer, after the request was sent whole; default 60 s.
 	// The body may take as long as it takes.
 	AnswerTimeout time.Duration
-	// IdleTimeout is how long an unused connection to the app is kept; default 90 s.
+	// IdleTimeout is how long an unused connection to the app is kept at most, and half of it is the least; default 90 s.
 	IdleTimeout time.Duration
 	// HeaderPreset names the headers that say who is there; default PresetRemote.
 	HeaderPreset Preset

@@ -36,6 +36,17 @@ func (g *gate) get(t testing.TB, method, target string, body io.Reader) *http.Re
 	return answer
 }
 
+// begin sends a request and returns its connection once the app has got it, as its first one.
+func (g *gate) begin(t *testing.T, up *wiretest.Upstream, request string) net.Conn {
+	t.Helper()
+	conn := wiretest.Dial(t, g.URL)
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the request", func() bool { return len(up.Requests()) == 1 })
+	return conn
+}
+
 // within fails the test if done is not closed soon.
 func within(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
@@ -157,11 +168,7 @@ func TestProxy_sessionEndCutsInterimAnswers(t *testing.T) {
 		})
 		done := make(chan struct{})
 		g := newGate(t, up.URL, watched(done))
-		conn := wiretest.Dial(t, g.URL)
-		if _, err := io.WriteString(conn, request); err != nil {
-			t.Fatal(err)
-		}
-		waitFor(t, "the request", func() bool { return len(up.Requests()) == 1 })
+		g.begin(t, up, request)
 		time.Sleep(300 * time.Millisecond) // until the client's buffers are full and the request is watched
 		g.Sessions.end("bob")
 		within(t, "the end of the handler", done)
@@ -308,11 +315,7 @@ func TestProxy_clientThatLeaves(t *testing.T) {
 			})
 			done := make(chan struct{})
 			g := newGate(t, up.URL, watched(done))
-			conn := wiretest.Dial(t, g.URL)
-			if _, err := io.WriteString(conn, request); err != nil {
-				t.Fatal(err)
-			}
-			waitFor(t, "the app's connection", func() bool { return len(up.Requests()) == 1 })
+			conn := g.begin(t, up, request)
 			_ = conn.Close()
 			within(t, "the end of the handler", done)
 			waitFor(t, "the end for the app", func() bool { return up.Open() == 0 })

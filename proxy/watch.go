@@ -62,7 +62,7 @@ func (l *lookout) look() {
 }
 
 // watch cuts the exchange when its session ends, whether somebody ended it or its time is over, and when the app lets it wait for its
-// answer. The app's time is counted from here, less what passed at most until here; where the request has a body, from its end.
+// answer. Of the app's time watchEvery has passed by now, or up to twice that; where the request has a body, its time begins with the body's end.
 func (x *exchange) watch() {
 	x.takeTime()
 	var ended <-chan struct{}

@@ -101,7 +101,7 @@ func serve(ctx context.Context, m machine, loaded *configs.Loaded, load func() (
 }
 
 // hashing sees that password comparisons, which run on threads of low priority, never hold a P that a request needs: while there are any, there
-// are as many more Ps as workers. At other times these would only be woken to find nothing to do, which costs each request some 5 %.
+// are as many more Ps as workers. At other times these would only be woken to find nothing to do, which costs each request a few percent.
 func hashing(cores, workers int) func(bool) {
 	return func(busy bool) {
 		if busy {

@@ -137,12 +137,7 @@ func (g *gatehouse) login(ctx context.Context) (int, map[string]string, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return g.post(ctx, map[string]string{"username": u.name, "password": password, "code": code})
-}
-
-// post sends a JSON login.
-func (g *gatehouse) post(ctx context.Context, body map[string]string) (int, map[string]string, error) {
-	text, err := json.Marshal(body)
+	text, err := json.Marshal(map[string]string{"username": u.name, "password": password, "code": code})
 	if err != nil {
 		return 0, nil, err
 	}
@@ -151,10 +146,6 @@ func (g *gatehouse) post(ctx context.Context, body map[string]string) (int, map[
 		return 0, nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	return g.exchange(r)
-}
-
-func (g *gatehouse) exchange(r *http.Request) (int, map[string]string, error) {
 	answer, err := g.browser.Do(r)
 	if err != nil {
 		return 0, nil, err

@@ -44,7 +44,7 @@ var layerOf = map[string]int{
 // kit reports whether a package exists for tests, which its name says as net/http/httptest's does. Kits may import everything;
 // only tests and kits import them. internal/bench is a program that measures the others, and is not shipped either.
 func kit(pkg string) bool {
-	return strings.HasSuffix(pkg, "test") || slices.Contains([]string{"internal/attacks", "internal/bench", "internal/layers"}, pkg)
+	return strings.HasSuffix(pkg, "test") || slices.Contains([]string{"internal/artefacts", "internal/attacks", "internal/bench", "internal/layers"}, pkg)
 }
 
 // Sets of packages that rules name.

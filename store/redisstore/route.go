@@ -106,13 +106,14 @@ func (s *Store) send(ctx context.Context, client *redis.Client, asking bool, rep
 	}
 	command := do(pipe)
 	var confirmed *redis.IntCmd
-	role, judge := redis.NewCmd(ctx, "ROLE"), s.route.witness()
+	judge := s.route.witness()
+	role := redis.NewCmd(ctx, "ROLE")
 	if replicas > 0 {
 		confirmed = s.wait(ctx, replicas)
 		_ = pipe.Process(ctx, confirmed) // only queues it
-	}
-	if replicas > 0 && judge != nil {
-		_ = pipe.Process(ctx, role)
+		if judge != nil {
+			_ = pipe.Process(ctx, role)
+		}
 	}
 	var counted *redis.ClusterSlotsCmd
 	if replicas < want { // in a Cluster only; a replica may have come since
