@@ -14,15 +14,20 @@ import (
 	"gatehouse/internal/gatewaytest"
 )
 
-// looks are how every page must be usable: both colour schemes, a narrow phone, a wide screen, 200 %, and without scripts in
-// the other language, whose words are longer.
-var looks = []browsertest.Look{
-	{Width: 1280, Height: 800},
-	{Width: 1280, Height: 800, Dark: true},
-	{Width: 320, Height: 568, Language: "de"},
-	{Width: 320, Height: 568, Dark: true, NoScripts: true, Language: "de"},
-	{Width: 1920, Height: 1080, NoScripts: true},
-	{Width: 1280, Height: 800, Zoom: 2},
+// readers are as whom every page is opened: with scripts, and without them in the other language, whose words are longer. Each looks at
+// it in ways that need no page anew: between them both colour schemes, a narrow phone, a wide screen, and 200 %.
+var readers = [][]browsertest.Look{
+	{
+		{Width: 1280, Height: 800},
+		{Width: 1280, Height: 800, Dark: true},
+		{Width: 1280, Height: 800, Zoom: 2},
+		{Width: 320, Height: 568},
+	},
+	{
+		{Width: 320, Height: 568, Dark: true, NoScripts: true, Language: "de"},
+		{Width: 320, Height: 568, NoScripts: true, Language: "de"},
+		{Width: 1920, Height: 1080, NoScripts: true, Language: "de"},
+	},
 }
 
 // setupLink is what the first screen prints.
@@ -79,22 +84,28 @@ func zbarimg(t *testing.T, picture []byte) string {
 	return program(t, "zbar-tools", nil, "zbarimg", "--quiet", "--raw", file)
 }
 
-// check holds a page, as it is shown now, to what every page must be.
-func check(t *testing.T, tab *browsertest.Tab, focus string) {
+// check holds a page, as it is shown now, to what every page must be. It looks at it in the ways that are given, or as the tab does.
+func check(t *testing.T, tab *browsertest.Tab, focus string, looks ...browsertest.Look) {
 	t.Helper()
-	picture := tab.Screenshot()
-	if _, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil {
-		t.Errorf("screenshot: %v", err)
-	}
-	keep(t, picture)
-	if by := tab.Overflow(); by > 0 {
-		t.Errorf("the page is %d pixels wider than the window", by)
-	}
 	if got := tab.Focused(); got != focus {
 		t.Errorf("the focus is on %s, want %s", got, focus)
 	}
-	for _, v := range tab.Violations() {
-		t.Errorf("axe: %s", v)
+	if len(looks) == 0 {
+		looks = []browsertest.Look{tab.Look()}
+	}
+	for _, look := range looks {
+		tab.Show(look)
+		picture := tab.Screenshot()
+		if _, err := png.DecodeConfig(bytes.NewReader(picture)); err != nil {
+			t.Errorf("%s: screenshot: %v", look, err)
+		}
+		keep(t, look, picture)
+		if by := tab.Overflow(); by > 0 {
+			t.Errorf("%s: the page is %d pixels wider than the window", look, by)
+		}
+		for _, v := range tab.Violations() {
+			t.Errorf("%s: axe: %s", look, v)
+		}
 	}
 }
 
@@ -104,9 +115,10 @@ const folder = "GATEHOUSE_SCREENSHOTS"
 func keeping() bool { return os.Getenv(folder) != "" }
 
 // keep writes a picture of the running test where GATEHOUSE_SCREENSHOTS names a folder: to be looked at.
-func keep(t *testing.T, picture []byte) {
+func keep(t *testing.T, look browsertest.Look, picture []byte) {
 	t.Helper()
-	draw(t, strings.NewReplacer("/", "-", ",", "", "_", "-", "%", "").Replace(strings.TrimPrefix(t.Name(), "Test")), picture)
+	name := strings.TrimPrefix(t.Name(), "Test") + "-" + look.String()
+	draw(t, strings.NewReplacer("/", "-", ", ", "-", "_", "-", " ", "-", "%", "").Replace(name), picture)
 }
 
 // draw writes a picture by its name.

@@ -15,21 +15,21 @@ type story struct {
 	lead   func(t *testing.T, tab *browsertest.Tab) int
 }
 
-// TestPages_canBeUsedByEverybody leads Chromium to every page in every look. One gateway serves all of them, so that the burst of
-// one address would run out: each tab's stories take few attempts, and the clock goes on between them.
+// TestPages_canBeUsedByEverybody leads Chromium to every page for every reader. One gateway serves all of them, so that the burst of
+// one address would run out: a story takes few attempts, and the clock goes on between them.
 func TestPages_canBeUsedByEverybody(t *testing.T) {
 	g := gatewaytest.Start(t, gatewaytest.Options{})
 	all := stories(t, g)
-	browser := browsertest.Start(t)
+	tab := browsertest.Start(t).NewTab(t, browsertest.Look{})
 	for _, s := range all {
-		for _, look := range looks {
-			t.Run(s.name+"/"+look.String(), func(t *testing.T) {
+		for _, looks := range readers {
+			t.Run(s.name+"/"+looks[0].String(), func(t *testing.T) {
 				g.Clock.Add(30 * 60e9)
-				tab := browser.NewTab(t, look)
+				tab = tab.Again(t, looks[0])
 				if got := s.lead(t, tab); got != s.status {
 					t.Errorf("status %d, want %d", got, s.status)
 				}
-				check(t, tab, s.focus)
+				check(t, tab, s.focus, looks...)
 			})
 		}
 	}

@@ -106,12 +106,13 @@ func TestAccent_staysReadable(t *testing.T) {
 		}})
 		g.AddUser("alice")
 		g.Enrol("alice")
+		tab := browser.NewTab(t, browsertest.Look{})
+		tab.Open(g.URL + "/.gatehouse/login")
+		tab.Type("#username", "alice")
+		tab.Type("#password", gatewaytest.Password)
+		tab.Enter()
 		for _, dark := range []bool{false, true} {
-			tab := browser.NewTab(t, browsertest.Look{Dark: dark})
-			tab.Open(g.URL + "/.gatehouse/login")
-			tab.Type("#username", "alice")
-			tab.Type("#password", gatewaytest.Password)
-			tab.Enter()
+			tab.Show(browsertest.Look{Dark: dark})
 			for _, v := range tab.Violations() {
 				t.Errorf("%s, dark %v: %s", accent, dark, v)
 			}
@@ -136,14 +137,15 @@ func TestScreenshots_areDrawn(t *testing.T) {
 		if !keeping() && !slices.Contains(pictured, s.name) {
 			continue
 		}
+		g.Clock.Add(30 * 60e9)
+		tab := browser.NewTab(t, browsertest.Look{})
+		if got := s.lead(t, tab); got != s.status {
+			t.Errorf("%s: status %d, want %d", s.name, got, s.status)
+		}
 		for name, look := range map[string]browsertest.Look{
 			"light": {Width: 800, Height: 620}, "dark": {Width: 800, Height: 620, Dark: true}, "narrow": {Width: 360, Height: 640},
 		} {
-			g.Clock.Add(30 * 60e9)
-			tab := browser.NewTab(t, look)
-			if got := s.lead(t, tab); got != s.status {
-				t.Errorf("%s, %s: status %d, want %d", s.name, name, got, s.status)
-			}
+			tab.Show(look)
 			picture := tab.Screenshot()
 			if len(picture) < 5000 {
 				t.Errorf("%s, %s: a picture of %d bytes", s.name, name, len(picture))
