@@ -19,6 +19,7 @@ import (
 
 	"gatehouse/configs"
 	"gatehouse/internal/gatewaytest"
+	"gatehouse/store/storetest"
 )
 
 // newHealth starts a gRPC server with its health service, and passes on what it was told about each caller of a method that answers once.
@@ -120,7 +121,7 @@ func TestGateway_carriesGRPC(t *testing.T) {
 	if answer := browser.Do(http.MethodPost, "/.gatehouse/api/v1/logout", nil, nil); answer.StatusCode != http.StatusNoContent {
 		t.Fatalf("sign out: %d", answer.StatusCode)
 	}
-	if got, err := watching.Recv(); err == nil || time.Since(began) > time.Second {
+	if got, err := watching.Recv(); err == nil || time.Since(began) > storetest.Within(time.Second) {
 		t.Errorf("%v after the sign-out: got %v, %v", time.Since(began), got, err)
 	}
 	if len(callers) > 0 {

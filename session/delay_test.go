@@ -42,7 +42,7 @@ func TestManager_Revoke_arrivesAtTheOtherGatewayUnderLoad(t *testing.T) {
 			if errors.Is(err, session.ErrNoSession) {
 				break
 			}
-			if time.Since(began) > 5*time.Second {
+			if time.Since(began) > 20*time.Second {
 				t.Fatal("a revocation did not arrive")
 			}
 			time.Sleep(100 * time.Microsecond)
@@ -56,8 +56,8 @@ func TestManager_Revoke_arrivesAtTheOtherGatewayUnderLoad(t *testing.T) {
 		return delays[int(share*float64(len(delays)-1))].Round(10 * time.Microsecond)
 	}
 	t.Logf("proof: revocation, from its call to the refusal at the other gateway, %d times under load: p50 %v, p90 %v, p99 %v, most %v", rounds, at(0.5), at(0.9), at(0.99), at(1))
-	if at(1) > time.Second {
-		t.Errorf("the slowest revocation took %v, want at most a second", at(1))
+	if at(1) > storetest.Within(time.Second) {
+		t.Errorf("the slowest revocation took %v", at(1))
 	}
 }
 
@@ -121,7 +121,7 @@ func TestManager_Revoke_withAFeedThatIsSlowCutAndBack(t *testing.T) {
 	began := time.Now()
 	end(c)
 	eventually(t, "a revocation over a slow line", gone(t, two, c))
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > storetest.Within(time.Second) {
 		t.Errorf("over a line of 200 ms: took %v", took)
 	}
 	way.Pass()

@@ -359,7 +359,7 @@ func (g *gateway) start(tb testing.TB) {
 // eventually waits for what another goroutine does.
 func eventually(tb testing.TB, what string, happened func() bool) {
 	tb.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !happened() {
 		if time.Now().After(deadline) {
 			tb.Fatalf("waited in vain for %s", what)

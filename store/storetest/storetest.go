@@ -69,6 +69,10 @@ func Rounds(few, many int) int {
 	return few
 }
 
+// Within is how long a test waits for what is promised within a time: no longer where GATEHOUSE_PROVE is 1, ten times as long in every other
+// run, whose machine may be slow and busy with other tests.
+func Within(promised time.Duration) time.Duration { return promised * time.Duration(Rounds(10, 1)) }
+
 // Run holds an engine to everything that package store promises. open is called for each test and closes what it opened
 // when that test ends.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) Engine) {
