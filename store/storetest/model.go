@@ -27,97 +27,114 @@ type modelled struct {
 // the margin of garbage, back.
 func recordsModel(t *testing.T, e Engine, clock *Clock) {
 	rapid.Check(t, func(t *rapid.T) {
-		prefix := fmt.Sprintf("model-%x/", rand.Uint64()) // a part of the engine to itself, for each check
-		model := map[store.Key]modelled{}
-		ahead := time.Duration(0) // how far the clock was ahead of where it is
-		keys := rapid.Custom(func(t *rapid.T) store.Key {
-			id := rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "id")
-			if c := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "collection"); c != "" {
-				return key(prefix+c, id)
-			}
-			return key("", prefix+id)
-		})
-		live := func(k store.Key) (modelled, bool) {
-			m, ok := model[k]
-			return m, ok && (m.expires.IsZero() || m.expires.After(clock.Now()))
+		m := &recordsMachine{
+			engine: e.Store, clock: clock, prefix: fmt.Sprintf("model-%x/", rand.Uint64()), records: map[store.Key]modelled{},
 		}
-		version := func(t *rapid.T, k store.Key) uint64 {
-			m := model[k]
-			return rapid.SampledFrom([]uint64{0, m.version, m.version, m.version ^ 1}).Draw(t, "version")
-		}
-		t.Repeat(map[string]func(*rapid.T){
-			"get": func(t *rapid.T) {
-				k := keys.Draw(t, "key")
-				got, err := e.Store.Get(context.Background(), k)
-				m, ok := live(k)
-				if !ok {
-					if !errors.Is(err, store.ErrNotFound) {
-						t.Fatalf("Get = %+v, %v; want ErrNotFound", got, err)
-					}
-				} else if err != nil || !bytes.Equal(got.Value, m.value) || got.Version != m.version || !got.Expires.Equal(m.expires) {
-					t.Fatalf("Get = %+v, %v; want %+v", got, err, m)
-				}
-			},
-			"put": func(t *rapid.T) {
-				k := keys.Draw(t, "key")
-				v, value := version(t, k), rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "value")
-				var expires time.Time
-				if d := rapid.IntRange(-1, 40).Draw(t, "minutes"); d > 0 {
-					expires = clock.Now().Add(time.Duration(d) * time.Minute)
-				}
-				next, err := e.Store.Put(context.Background(), k, value, v, expires)
-				m, ok := live(k)
-				if v == m.version && ok || v == 0 && !ok {
-					if err != nil || next == 0 || next == m.version {
-						t.Fatalf("Put at %d = %d, %v; want a new version", v, next, err)
-					}
-					model[k] = modelled{value, next, expires}
-				} else if !errors.Is(err, store.ErrConflict) {
-					t.Fatalf("Put at %d = %d, %v; want ErrConflict", v, next, err)
-				}
-			},
-			"delete": func(t *rapid.T) {
-				k := keys.Draw(t, "key")
-				v := version(t, k)
-				err := e.Store.Delete(context.Background(), k, v)
-				m, ok := live(k)
-				if v == 0 || v == m.version && ok {
-					if err != nil {
-						t.Fatalf("Delete at %d: %v", v, err)
-					}
-					delete(model, k)
-				} else if !errors.Is(err, store.ErrConflict) {
-					t.Fatalf("Delete at %d: %v, want ErrConflict", v, err)
-				}
-			},
-			"list": func(t *rapid.T) {
-				c := store.Collection(prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "collection"))
-				got, err := e.Store.List(context.Background(), c)
-				var want []string
-				for _, k := range slices.SortedFunc(maps.Keys(model), func(a, b store.Key) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) }) {
-					if m, ok := live(k); ok && k.Collection == c {
-						want = append(want, fmt.Sprintf("%s %d %x", k.ID, m.version, m.value))
-					}
-				}
-				var have []string
-				for _, r := range got {
-					have = append(have, fmt.Sprintf("%s %d %x", r.Key.ID, r.Version, r.Value))
-				}
-				if err != nil || !slices.Equal(have, want) {
-					t.Fatalf("List = %q, %v; want %q", have, err, want)
-				}
-			},
-			"clock": func(t *rapid.T) {
-				by := time.Duration(rapid.IntRange(-4, 15).Draw(t, "minutes")) * time.Minute
-				if by = max(by, ahead-store.GarbageMargin/2); by > 0 {
-					ahead = max(ahead-by, 0)
-				} else {
-					ahead -= by
-				}
-				clock.Move(by)
-			},
-		})
+		t.Repeat(map[string]func(*rapid.T){"get": m.get, "put": m.put, "delete": m.delete, "list": m.list, "clock": m.move})
 	})
+}
+
+// recordsMachine is the map, and what is done to it and to the engine. Its methods draw what they need.
+type recordsMachine struct {
+	engine  Store
+	clock   *Clock
+	prefix  string // a part of the engine to itself, for each check
+	records map[store.Key]modelled
+	ahead   time.Duration // how far the clock was ahead of where it is
+}
+
+func (m *recordsMachine) key(t *rapid.T) store.Key {
+	id := rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "id")
+	if c := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "collection"); c != "" {
+		return key(m.prefix+c, id)
+	}
+	return key("", m.prefix+id)
+}
+
+// version is the one that a record has or had, another one, or none.
+func (m *recordsMachine) version(t *rapid.T, k store.Key) uint64 {
+	last := m.records[k].version
+	return rapid.SampledFrom([]uint64{0, last, last, last ^ 1}).Draw(t, "version")
+}
+
+func (m *recordsMachine) live(k store.Key) (modelled, bool) {
+	r, ok := m.records[k]
+	return r, ok && (r.expires.IsZero() || r.expires.After(m.clock.Now()))
+}
+
+func (m *recordsMachine) get(t *rapid.T) {
+	k := m.key(t)
+	got, err := m.engine.Get(context.Background(), k)
+	want, ok := m.live(k)
+	if !ok {
+		if !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("Get = %+v, %v; want ErrNotFound", got, err)
+		}
+	} else if err != nil || !bytes.Equal(got.Value, want.value) || got.Version != want.version || !got.Expires.Equal(want.expires) {
+		t.Fatalf("Get = %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func (m *recordsMachine) put(t *rapid.T) {
+	k := m.key(t)
+	v, value := m.version(t, k), rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "value")
+	var expires time.Time
+	if d := rapid.IntRange(-1, 40).Draw(t, "minutes"); d > 0 {
+		expires = m.clock.Now().Add(time.Duration(d) * time.Minute)
+	}
+	next, err := m.engine.Put(context.Background(), k, value, v, expires)
+	before, ok := m.live(k)
+	if v == before.version && ok || v == 0 && !ok {
+		if err != nil || next == 0 || next == before.version {
+			t.Fatalf("Put at %d = %d, %v; want a new version", v, next, err)
+		}
+		m.records[k] = modelled{value, next, expires}
+	} else if !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("Put at %d = %d, %v; want ErrConflict", v, next, err)
+	}
+}
+
+func (m *recordsMachine) delete(t *rapid.T) {
+	k := m.key(t)
+	v := m.version(t, k)
+	err := m.engine.Delete(context.Background(), k, v)
+	before, ok := m.live(k)
+	if v == 0 || v == before.version && ok {
+		if err != nil {
+			t.Fatalf("Delete at %d: %v", v, err)
+		}
+		delete(m.records, k)
+	} else if !errors.Is(err, store.ErrConflict) {
+		t.Fatalf("Delete at %d: %v, want ErrConflict", v, err)
+	}
+}
+
+func (m *recordsMachine) list(t *rapid.T) {
+	c := store.Collection(m.prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "collection"))
+	got, err := m.engine.List(context.Background(), c)
+	var want, have []string
+	for _, k := range slices.SortedFunc(maps.Keys(m.records), func(a, b store.Key) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) }) {
+		if r, ok := m.live(k); ok && k.Collection == c {
+			want = append(want, fmt.Sprintf("%s %d %x", k.ID, r.version, r.value))
+		}
+	}
+	for _, r := range got {
+		have = append(have, fmt.Sprintf("%s %d %x", r.Key.ID, r.Version, r.Value))
+	}
+	if err != nil || !slices.Equal(have, want) {
+		t.Fatalf("List = %q, %v; want %q", have, err, want)
+	}
+}
+
+// move moves the clock, and never back by as much as would bring garbage to life.
+func (m *recordsMachine) move(t *rapid.T) {
+	by := time.Duration(rapid.IntRange(-4, 15).Draw(t, "minutes")) * time.Minute
+	if by = max(by, m.ahead-store.GarbageMargin/2); by > 0 {
+		m.ahead = max(m.ahead-by, 0)
+	} else {
+		m.ahead -= by
+	}
+	m.clock.Move(by)
 }
 
 // countersModel compares random calls with the rule of the contract in plain arithmetic.
