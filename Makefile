@@ -4,8 +4,8 @@ GO    ?= go
 TOOLS := $(GO) tool -modfile=tools.mod
 
 # With the race detector, and without what only a debugger reads, which takes a fifth of the time of building. The inner loop of bcrypt
-# shares nothing and would run ten times as long under the detector. test begins with the store: its tests wait for servers that fail over,
-# while those of other packages have something to do.
+# shares nothing and would run ten times as long under the detector. test builds the program first, or tests of several packages would do so
+# at once; and it begins with the store, whose tests wait for servers that fail over, while those of other packages have something to do.
 RACE = -race -ldflags=-w -gcflags=all=-dwarf=false -gcflags=golang.org/x/crypto/blowfish=-race=false
 
 # Packages whose tests start other programs or a whole gateway; make check leaves them to make test.
@@ -24,7 +24,7 @@ deps: ## install the programs that the tests start (apt; root or sudo)
 	@.ci/packages
 
 .PHONY: test
-test: deps ## run every test, with the race detector; what the build server runs
+test: deps build ## run every test, with the race detector; what the build server runs
 	@$(GO) test $(RACE) -timeout 15m -p 3 ./store/redisstore ./...
 
 .PHONY: check

@@ -22,11 +22,12 @@ import (
 // startPatience is how long a process may take from its start to its first answer.
 const startPatience = 20 * time.Second
 
-// Build links the program as it is shipped, without the race detector, and returns its path. It takes a second or two.
+// Build links the program as it is shipped, without the race detector, and returns its path. It takes a second or two after `make build`,
+// which has the same options.
 func Build(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "gatehouse")
-	build := exec.Command("go", "build", "-o", path, "gatehouse/cmd/gatehouse")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "gatehouse/cmd/gatehouse")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
