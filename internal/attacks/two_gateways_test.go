@@ -48,9 +48,10 @@ func optionalFactor(c *configs.Config) { c.Login.SecondFactor = configs.Optional
 // eventually waits until what is promised within a time comes to be.
 func eventually(t *testing.T, what string, within time.Duration, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(storetest.Within(within)); !so(); time.Sleep(5 * time.Millisecond) {
+	limit := storetest.Within(within)
+	for deadline := time.Now().Add(limit); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
+			t.Fatalf("not within %s: %s", limit, what)
 		}
 	}
 }
