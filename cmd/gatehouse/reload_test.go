@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"gatehouse/internal/gatewaytest"
 	"gatehouse/internal/wiretest"
+	"gatehouse/store/storetest"
 )
 
 // The program is told to reload while wrk keeps eight connections busy: by SIGHUP, by writing the file and by putting another one in
@@ -43,13 +45,20 @@ func TestServe_reloadsUnderLoad(t *testing.T) {
 		t.Fatalf("login: %d %s", answer.StatusCode, answer.Text)
 	}
 
-	load := exec.Command(wrk, "-t1", "-c8", "-d3s", "-H", "Host: "+strings.TrimPrefix(p.URL, "http://"), "-H", "Cookie: "+b.Cookies(),
+	load := exec.Command(wrk, "-t1", "-c8", "-d5m", "-H", "Host: "+strings.TrimPrefix(p.URL, "http://"), "-H", "Cookie: "+b.Cookies(),
 		strings.Replace(p.URL, "localhost", "127.0.0.1", 1)+"/page")
 	var said strings.Builder
 	load.Stdout, load.Stderr = &said, &said
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = load.Process.Kill() }) // an error means that it has ended
+	storetest.WithinPatience(t, func() error {
+		if apps[0].Open() == 0 {
+			return errors.New("wrk has sent nothing")
+		}
+		return nil
+	})
 	steps := []struct {
 		name string
 		do   func()
@@ -71,6 +80,9 @@ func TestServe_reloadsUnderLoad(t *testing.T) {
 	for _, step := range steps {
 		waitForLog(t, p, step.want, step.do)
 		manager.wants(t, "RELOADING=1", "READY=1")
+	}
+	if err := load.Process.Signal(os.Interrupt); err != nil { // wrk sums up and ends
+		t.Fatal(err)
 	}
 	if err := load.Wait(); err != nil {
 		t.Fatalf("wrk: %v\n%s", err, &said)

@@ -47,7 +47,7 @@ func (m *memory) acts() []func() {
 			wantStatus(m.t, "sign out", owner.Do(http.MethodPost, "/.gatehouse/api/v1/logout", nil, nil), http.StatusNoContent)
 		},
 		func() { // failures
-			for range 4 {
+			for range 2 {
 				answer := m.door.NewBrowser().At(m.from+"3").Login("nobody-"+m.round, "not the password", "")
 				wantProblem(m.t, "failure", answer, problem.InvalidCredentials)
 				m.failures++
@@ -66,19 +66,9 @@ func (m *memory) live(round int, addUser func(name string) (secret string)) {
 	}
 }
 
-// holds wants everything that was acknowledged to be known at a door that has no memory of its own.
+// holds wants everything that was acknowledged to be known at a door that has no memory of its own. The code comes first, before it grows old.
 func (m *memory) holds(at door, through func(*gatewaytest.Browser) *gatewaytest.Browser) {
 	t := m.t
-	windows, err := m.admin.Lockout(t.Context(), "nobody-"+m.round)
-	if err != nil || len(windows) != 1 || windows[0].Failures != m.failures {
-		t.Errorf("round %s: the windows after the kill are %+v, %v; want one with %d failures", m.round, windows, err, m.failures)
-	}
-	wantProblem(t, "the fifth failure", at.NewBrowser().At(m.from+"4").Login("nobody-"+m.round, "not the password", ""), problem.InvalidCredentials)
-	wantProblem(t, "after five", at.NewBrowser().At(m.from+"4").Login("nobody-"+m.round, "not the password", ""), problem.Locked)
-
-	wantStatus(t, "the session", through(m.staying).Get("/"), http.StatusOK)
-	wantStatus(t, "the ended session", through(m.leaver).Get("/"), http.StatusFound)
-
 	again := at.NewBrowser().At(m.from+"5").Login("stays-"+m.round, gatewaytest.Password, m.used)
 	wantProblem(t, "the used code", again, problem.CodeInvalid)
 	last := audit.Record{}
@@ -91,6 +81,18 @@ func (m *memory) holds(at door, through func(*gatewaytest.Browser) *gatewaytest.
 	if last.Trace == nil || last.Trace.Of(audit.StepSecondFactor).Reason != audit.ReasonCodeUsed {
 		t.Errorf("round %s: the used code was refused as %+v", m.round, last.Trace)
 	}
+
+	windows, err := m.admin.Lockout(t.Context(), "nobody-"+m.round)
+	if err != nil || len(windows) != 1 || windows[0].Failures != m.failures {
+		t.Errorf("round %s: the windows after the kill are %+v, %v; want one with %d failures", m.round, windows, err, m.failures)
+	}
+	for range 5 - m.failures {
+		wantProblem(t, "a failure before the sixth", at.NewBrowser().At(m.from+"4").Login("nobody-"+m.round, "not the password", ""), problem.InvalidCredentials)
+	}
+	wantProblem(t, "after five", at.NewBrowser().At(m.from+"4").Login("nobody-"+m.round, "not the password", ""), problem.Locked)
+
+	wantStatus(t, "the session", through(m.staying).Get("/"), http.StatusOK)
+	wantStatus(t, "the ended session", through(m.leaver).Get("/"), http.StatusFound)
 }
 
 // What the program as it is shipped does with its folder.

@@ -166,10 +166,11 @@ func (p *Process) AddUser(name string) (secret string) {
 	return enrolment.Secret
 }
 
-// Code is the current code of a secret, by the clock of the machine.
+// Code is the code of a secret that is good for the longest, by the clock of the machine: the next one, of which the program takes some too
+// early. It is good for at least a minute (auth/totp).
 func (p *Process) Code(secret string) string {
 	p.t.Helper()
-	code, err := totp.GenerateCode(secret, time.Now())
+	code, err := totp.GenerateCode(secret, time.Now().Add(30*time.Second))
 	if err != nil {
 		p.t.Fatal(err)
 	}
