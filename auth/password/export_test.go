@@ -9,3 +9,6 @@ func (h *Hasher) CountComparisons(fn func(hash string)) {
 		return bcrypt.ErrMismatchedHashAndPassword
 	}
 }
+
+// NewGaugedPool is NewPool with workers that are told which part of a core a work had.
+func NewGaugedPool(o PoolOptions, part func(work func()) float64) *Pool { return newPool(o, part) }

@@ -26,12 +26,13 @@ type PoolOptions struct {
 	Busy func(bool)
 }
 
-// Pool runs password verifications, few at a time, on threads of their own with the lowest priority, so that a flood of
-// logins cannot slow everything else. Accounts take turns: one verification of an account at a time, first come first
+// Pool runs password verifications, few at a time, on threads of their own with the lowest priority (worker.go), so that a
+// flood of logins cannot slow everything else. Accounts take turns: one verification of an account at a time, first come first
 // served within an account. Known devices have a line of their own and go first; within a line addresses take turns (line.go).
 // Nobody holds a worker while waiting. Safe for concurrent use.
 type Pool struct {
 	options PoolOptions
+	part    func(work func()) float64 // does work, and returns which part of a core that had
 	closing chan struct{}
 	close   sync.Once
 	workers sync.WaitGroup
@@ -63,7 +64,9 @@ type job struct {
 }
 
 // NewPool starts the workers. Close ends them.
-func NewPool(o PoolOptions) *Pool {
+func NewPool(o PoolOptions) *Pool { return newPool(o, partOfCore) }
+
+func newPool(o PoolOptions, part func(work func()) float64) *Pool {
 	o.Workers = orDefault(o.Workers, 1)
 	o.Line = orDefault(o.Line, 32)
 	o.PerAccount = orDefault(o.PerAccount, 10)
@@ -71,10 +74,10 @@ func NewPool(o PoolOptions) *Pool {
 	if o.Busy == nil {
 		o.Busy = func(bool) {}
 	}
-	p := &Pool{options: o, closing: make(chan struct{}), accounts: make(map[string]*turn), lines: [2]*line{newLine(), newLine()}}
+	p := &Pool{options: o, part: part, closing: make(chan struct{}), accounts: make(map[string]*turn), lines: [2]*line{newLine(), newLine()}}
 	p.waits = sync.NewCond(&p.mu)
 	for range o.Workers {
-		p.workers.Go(p.run)
+		p.workers.Go(func() { p.run(lowest) })
 	}
 	return p
 }
@@ -315,19 +318,6 @@ func (p *Pool) Close() {
 		close(p.closing)
 	})
 	p.workers.Wait()
-}
-
-// run is a worker.
-func (p *Pool) run() {
-	lowerPriority()
-	for {
-		j := p.next()
-		if j == nil {
-			return
-		}
-		p.runs.Add(1)
-		j.run()
-	}
 }
 
 // next waits for a job; nil if the pool is closed. What has a worker is in the line no longer.
