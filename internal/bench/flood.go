@@ -73,7 +73,7 @@ func (b *bench) flood(ctx context.Context) error {
 		answered = append(answered, fmt.Sprintf("%s with %d", figure(median(answers[status])), status))
 	}
 	b.report.text(fmt.Sprintf("%d logins a second with wrong passwords, from as many addresses, at a gateway that also serves requests of somebody who is signed in. "+
-		"Answered are, each second, %s (401 was verified; 503 found the waiting line full). The flood's own client runs on the same cores: while it sends the same to "+
+		"Answered are, each second, the one in which it begins included, %s (401 was verified; 503 found the waiting line full). The flood's own client runs on the same cores: while it sends the same to "+
 		"another server, which does nothing but answer, the p99 is %s times and the throughput %s times what they are without.",
 		floodRate, strings.Join(answered, " and "), figure(median(besideDelays)), figure(median(besideRates))))
 	return nil
