@@ -96,7 +96,7 @@ func TestUnit_isConfined(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", key, got, values)
 		}
 	}
-	known := []string{"Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec", "TimeoutStopSec", "LimitNOFILE"}
+	known := []string{"Type", "ExecStart", "ExecReload", "Environment", "Restart", "RestartSec", "TimeoutStopSec", "LimitNOFILE", "CPUWeight"}
 	for key := range u["Service"] {
 		if _, confines := want[key]; !confines && !slices.Contains(known, key) {
 			t.Errorf("%s: is it spelt right? then this test should say what it is for", key)
