@@ -1,7 +1,6 @@
 package password
 
 import (
-	"cmp"
 	"runtime"
 	"time"
 
@@ -27,8 +26,7 @@ func (c class) join() {
 func partOfCore(work func()) float64 {
 	began, used := now(unix.CLOCK_MONOTONIC), now(unix.CLOCK_THREAD_CPUTIME_ID)
 	work()
-	took := now(unix.CLOCK_MONOTONIC) - began
-	return float64(now(unix.CLOCK_THREAD_CPUTIME_ID)-used) / float64(cmp.Or(took, 1))
+	return float64(now(unix.CLOCK_THREAD_CPUTIME_ID)-used) / float64(now(unix.CLOCK_MONOTONIC)-began)
 }
 
 // now reads a clock of the kernel; clock_gettime(2) of these cannot fail.

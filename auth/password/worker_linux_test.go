@@ -15,7 +15,7 @@ func niceness(t *testing.T) int {
 	t.Helper()
 	answer, err := unix.Getpriority(unix.PRIO_PROCESS, unix.Gettid())
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err) // a worker calls this too, which must not end
 	}
 	return 20 - answer
 }
@@ -27,6 +27,7 @@ func TestPool_worksAtTheLowestPriorityUnlessItStarves(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	ours := niceness(t)
+	share := min(ours+5, 19)
 	var part float64
 	p := password.NewGaugedPool(password.PoolOptions{}, func(work func()) float64 {
 		now := part
@@ -40,7 +41,7 @@ func TestPool_worksAtTheLowestPriorityUnlessItStarves(t *testing.T) {
 		part float64 // that this verification gets
 		nice int
 	}{
-		{0.2, 19}, {0.05, 19}, {0.05, ours + 5}, {0.5, ours + 5}, {0.9, ours + 5}, {0.5, 19}, {0.05, 19}, {0.05, ours + 5},
+		{0.2, 19}, {0.05, 19}, {0.05, share}, {0.5, share}, {0.9, share}, {0.5, 19}, {0.05, 19}, {0.05, share},
 	} {
 		part = step.part
 		place, err := p.Enter(t.Context(), password.Waiter{Account: "alice"})

@@ -45,7 +45,7 @@ func TestServe_reloadsUnderLoad(t *testing.T) {
 		t.Fatalf("login: %d %s", answer.StatusCode, answer.Text)
 	}
 
-	load := exec.Command(wrk, "-t1", "-c8", "-d5m", "-H", "Host: "+strings.TrimPrefix(p.URL, "http://"), "-H", "Cookie: "+b.Cookies(),
+	load := exec.Command(wrk, "-t1", "-c8", "-d2m", "-H", "Host: "+strings.TrimPrefix(p.URL, "http://"), "-H", "Cookie: "+b.Cookies(),
 		strings.Replace(p.URL, "localhost", "127.0.0.1", 1)+"/page")
 	var said strings.Builder
 	load.Stdout, load.Stderr = &said, &said

@@ -47,17 +47,17 @@ done = function(s)
 end
 `
 
-// attack sends logins to an address until ctx ends; answers waits for that end and says how many of each status came in a second. wrk does it,
-// because its processor time is an attacker's, not the gateway's, and is taken from what is measured here all the same: it needs a half of what
-// a client in Go does.
+// attack sends logins to an address until ctx ends, and at most a minute longer than traffic should take; answers waits for the end and says
+// how many of each status came in a second. wrk does it, because its processor time is an attacker's, not the gateway's, and is taken from
+// what is measured here all the same: it needs a half of what a client in Go does.
 func (b *bench) attack(ctx context.Context, address string) (answers func() (map[int]float64, error), err error) {
 	script := filepath.Join(b.dir, "attack.lua")
 	if err := os.WriteFile(script, []byte(attackScript), 0o600); err != nil {
 		return nil, err
 	}
 	var said bytes.Buffer
-	command := exec.CommandContext(ctx, b.programs["wrk"], "-t", "1", "-c", strconv.Itoa(attackers), "-d", "1h", "-s", script,
-		"http://"+address+"/.gatehouse/api/v1/login")
+	command := exec.CommandContext(ctx, b.programs["wrk"], "-t", "1", "-c", strconv.Itoa(attackers),
+		"-d", strconv.Itoa(int((2*b.length+time.Minute).Seconds()))+"s", "-s", script, "http://"+address+"/.gatehouse/api/v1/login")
 	command.Stdout, command.Stderr = &said, &said
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGINT) } // upon which it sums up
 	command.WaitDelay = 5 * time.Second

@@ -166,8 +166,8 @@ func (p *Process) AddUser(name string) (secret string) {
 	return enrolment.Secret
 }
 
-// Code is the code of a secret that is good for the longest, by the clock of the machine: the next one, of which the program takes some too
-// early. It is good for at least a minute (auth/totp).
+// Code is the code of a secret that is good for the longest, by the clock of the machine: that of the next step, since a code may come a step
+// early or late (auth/totp). It is good for at least a minute.
 func (p *Process) Code(secret string) string {
 	p.t.Helper()
 	code, err := totp.GenerateCode(secret, time.Now().Add(30*time.Second))

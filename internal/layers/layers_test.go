@@ -85,6 +85,7 @@ var importers = []struct {
 	{"golang.org/x/net/http/httpguts", []string{"proxy", "proxy/clientip"}, "only the proxy reads header lists itself"},
 	{"golang.org/x/crypto/acme", []string{"certificate"}, "one package decides what is ordered, and no request does"},
 	{"github.com/pires/go-proxyproto", []string{"listener"}, "one package decides whose word about a client's address is taken"},
+	{"github.com/felixge/httpsnoop", []string{"gateway", "proxy", "web"}, "only edges wrap answers"},
 	{"github.com/knadh/koanf/", []string{"configs"}, "configuration is read in one place"},
 	{"github.com/goccy/go-yaml", []string{"configs", "auth/user"}, "YAML is for the configuration and for imported user files"},
 	{"github.com/nicksnyder/go-i18n/", []string{"web"}, "pages are the only thing that speaks several languages"},
